@@ -1,0 +1,1 @@
+"""Microstructure metrics: plain functions on polars frames, each with its formula, its paper and its options."""

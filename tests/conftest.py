@@ -1,0 +1,21 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data and tapes; it is not part of the project (its licences differ)."""
+    folder = Path(os.environ.get("MDCAPTURE_REFERENCE", ROOT.parent / "shared")).resolve()
+    if not folder.is_dir():
+        pytest.skip(
+            f"no reference data at {folder}: set MDCAPTURE_REFERENCE to the folder that holds reference/ and tapes/"
+        )
+    return folder

@@ -1,35 +1,67 @@
-"""What every metric shares: groups, the order of events, and stretches of time without a gap.
+"""What every metric shares: groups, the order of events, stretches of time without a gap, and the quote of a moment.
 
 Frames have the columns of the lake's tables. A metric is computed for each group of the key columns
 (`session_id`, `contract_id`) that a frame has; a frame without them is one group. Events are in the order
 (`recv_ns`, `seq`, `pos`), and "before" means strictly before in that order, never by time alone.
+
+A quote is a state: it holds from its message until the next one, the end of the data, or a gap. A state whose side is
+missing, or whose bid is above its ask, has no mid; the mid before it is not carried over.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 
-__all__ = ["KEYS", "ORDER", "Frame", "key_columns", "order_columns", "ordered", "stretches"]
+from mdcapture.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "KEYS",
+    "ORDER",
+    "Frame",
+    "alike",
+    "groups",
+    "key_columns",
+    "lasting",
+    "mid_at",
+    "mids",
+    "order_columns",
+    "ordered",
+    "prevailing",
+    "previous_tick",
+    "stretches",
+]
 
 Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
 """Lazy in, lazy out; a DataFrame in, a DataFrame out."""
 
 KEYS = ("session_id", "contract_id")
 ORDER = ("recv_ns", "seq", "pos")
+SEQ_BITS, POS_BITS = 42, 20  # with the 63 of a time they leave the sign of an Int128 alone
 
 
-def key_columns(frame: pl.LazyFrame | pl.DataFrame) -> list[str]:
-    """The key columns that the frame has."""
-    names = frame.lazy().collect_schema().names()
-    return [name for name in KEYS if name in names]
+def key_columns(*frames: pl.LazyFrame | pl.DataFrame) -> list[str]:
+    """The key columns that all of the frames have."""
+    return _shared(KEYS, frames)
 
 
-def order_columns(frame: pl.LazyFrame | pl.DataFrame) -> list[str]:
-    """The columns of the order of events that the frame has."""
-    names = frame.lazy().collect_schema().names()
-    return [name for name in ORDER if name in names]
+def order_columns(*frames: pl.LazyFrame | pl.DataFrame) -> list[str]:
+    """The columns of the order of events that all of the frames have."""
+    return _shared(ORDER, frames)
+
+
+def _shared(names: Sequence[str], frames: Sequence[pl.LazyFrame | pl.DataFrame]) -> list[str]:
+    schemas = [frame.lazy().collect_schema() for frame in frames]
+    return [name for name in names if all(name in schema for schema in schemas)]
+
+
+def alike(result: pl.LazyFrame, given: Frame) -> Frame:
+    """The result, collected if what was given is a DataFrame."""
+    return result.collect() if isinstance(given, pl.DataFrame) else result
 
 
 def ordered(frame: Frame) -> Frame:
@@ -37,16 +69,286 @@ def ordered(frame: Frame) -> Frame:
     return frame.sort([*key_columns(frame), *order_columns(frame)], maintain_order=True)
 
 
-def stretches(frame: Frame, incidents: pl.LazyFrame | pl.DataFrame | None) -> Frame:
-    """Add `stretch`: the number of gaps before a row, so that no return or horizon reaches across one.
+def groups(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[tuple[dict[str, object], pl.DataFrame]]:
+    """Each group's keys (name → value) and its events in their order, for estimators that take arrays.
 
-    A gap ends at its first new message: rows at or after an incident's `to_ns` are in the next stretch.
+    An empty frame has no group.
+    """
+    rows = ordered(frame.lazy()).collect()
+    keys: list[str] = key_columns(rows)
+    if not keys:
+        if rows.height:
+            yield {}, rows
+        return
+    for values, group in rows.group_by(keys, maintain_order=True):
+        yield dict(zip(keys, values, strict=True)), group
+
+
+def stretches(frame: Frame, incidents: pl.LazyFrame | pl.DataFrame | None) -> Frame:
+    """Add `stretch`, so that no return or horizon reaches across a gap: rows of two stretches have one between them.
+
+    Within a group the numbers rise with time, not always by one: a gap (`from_ns`, `to_ns`) ends one stretch and begins
+    the next, and rows inside of it (the other streams may go on) are a stretch of their own. A message at `from_ns` is
+    the last one before the gap, one at `to_ns` the first one after it.
 
     Args:
         frame: Events with `recv_ns`, and the key columns that they are grouped by.
-        incidents: Rows with `to_ns` (ns), and `session_id` and `contract_id` where the frame has them; a null
-            `contract_id` stands for every contract of the session. None: all is one stretch.
+        incidents: Rows with `from_ns` and `to_ns` (ns), and `session_id` and `contract_id` where they have them; a null
+            stands for every contract or session. Hand in those kinds and streams that matter here. None: all is one
+            stretch.
     """
+    return alike(_with_stretch(frame.lazy(), incidents, at=pl.col("recv_ns"), name="stretch"), frame)
+
+
+def _with_stretch(
+    events: pl.LazyFrame, incidents: pl.LazyFrame | pl.DataFrame | None, *, at: pl.Expr, name: str
+) -> pl.LazyFrame:
     if incidents is None:
-        return frame.with_columns(stretch=pl.lit(0, pl.Int64))
-    raise NotImplementedError  # the owner of this module completes it
+        return events.with_columns(pl.lit(0, pl.Int64).alias(name))
+    keys: list[str] = key_columns(events)
+    edges = _edges(events, incidents).select(*keys, _at="edge_ns", **{name: pl.col("stretch")})
+    return (
+        events.with_columns(_at=at, _row=pl.int_range(pl.len()))
+        .sort("_at", maintain_order=True)
+        .join_asof(edges, on="_at", by=keys or None, check_sortedness=False)
+        .sort("_row")
+        .with_columns(pl.col(name).fill_null(0))
+        .drop("_at", "_row")
+    )
+
+
+def _edges(events: pl.LazyFrame, incidents: pl.LazyFrame | pl.DataFrame) -> pl.LazyFrame:
+    """For each group: `edge_ns`, the first time of each stretch but the first; `held_ns`, when states before it end."""
+    keys: list[str] = key_columns(events)
+    begin, end = pl.min_horizontal("from_ns", "to_ns"), pl.max_horizontal("from_ns", "to_ns")  # clocks step back too
+    applies = pl.all_horizontal(
+        pl.lit(value=True),
+        *(pl.col(f"_{key}").is_null() | (pl.col(f"_{key}") == pl.col(key)) for key in key_columns(events, incidents)),
+    )
+    gaps = incidents.lazy().select(
+        **{f"_{key}": pl.col(key) for key in key_columns(events, incidents)}, begin_ns=begin, end_ns=end
+    )
+    if keys:
+        gaps = events.select(keys).unique().join(gaps, how="cross").filter(applies)
+    starts = gaps.filter(pl.col("begin_ns") + 1 < pl.col("end_ns")).select(
+        *keys, edge_ns=pl.col("begin_ns") + 1, held_ns="begin_ns"
+    )
+    ends = gaps.select(*keys, edge_ns="end_ns", held_ns="end_ns")
+    number = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
+    return (
+        pl.concat([starts, ends])
+        .unique([*keys, "edge_ns"])
+        .sort([*keys, "edge_ns"])
+        .with_columns(stretch=number.over(keys) if keys else number)
+        .sort("edge_ns", maintain_order=True)
+    )
+
+
+def mids(quotes: Frame) -> Frame:
+    """Add `mid`, (best_bid + best_ask) / 2: null where a side is missing or the book is crossed (locked is fine)."""
+    bid, ask = pl.col("best_bid").fill_nan(None), pl.col("best_ask").fill_nan(None)
+    return quotes.with_columns(mid=pl.when(bid <= ask).then((bid + ask) / 2))
+
+
+def _with_mid(quotes: pl.LazyFrame) -> pl.LazyFrame:
+    return quotes if "mid" in quotes.collect_schema() else mids(quotes)
+
+
+def _moment(order: Sequence[str]) -> pl.Expr:
+    """The place in the order of events as one number, so that one join compares it exactly."""
+    moment = pl.col("recv_ns")
+    if len(order) > 1:
+        seq = pl.col("seq").fill_null(0) if "seq" in order else pl.lit(0)
+        pos = pl.col("pos").fill_null(0) if "pos" in order else pl.lit(0)
+        moment = pl.col("recv_ns").cast(pl.Int128) * 2 ** (SEQ_BITS + POS_BITS)
+        moment += seq.cast(pl.Int128) * 2**POS_BITS + pos.cast(pl.Int128)
+    return moment
+
+
+def prevailing(
+    events: Frame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    columns: Sequence[str] = ("best_bid", "best_ask", "mid"),
+    *,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """Add to each event the quote that stood before it: the last one strictly before in the order of events.
+
+    The order is that of the columns which both frames have of (`recv_ns`, `seq`, `pos`); with `recv_ns` alone, a quote
+    of the very same time is not before. Null where there is none since the last gap.
+
+    Args:
+        events: Rows with `recv_ns`; the result has them in the order of events.
+        quotes: Rows with `recv_ns` and the columns asked for (`mid` is computed where it is not there).
+        columns: The quote's columns to add; those that the events have already are replaced.
+        incidents: Gaps, see `stretches`.
+    """
+    left: pl.LazyFrame = ordered(events.lazy())
+    right: pl.LazyFrame = _with_mid(quotes.lazy()) if "mid" in columns else quotes.lazy()
+    keys: list[str] = key_columns(left, right)
+    order: list[str] = order_columns(left, right)
+    by: list[str] = keys
+    if incidents is not None:
+        by = [*keys, "_stretch"]
+        left = _with_stretch(left, incidents, at=pl.col("recv_ns"), name="_stretch")
+        right = _with_stretch(right, incidents, at=pl.col("recv_ns"), name="_stretch")
+    result = (
+        left.drop(columns, strict=False)
+        .with_columns(_moment=_moment(order))
+        .join_asof(
+            ordered(right).select(*by, *columns, _moment=_moment(order)),
+            on="_moment",
+            by=by or None,
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .drop("_moment", "_stretch", strict=False)
+    )
+    return alike(result, events)
+
+
+def mid_at(
+    events: Frame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    horizon_ns: int,
+    *,
+    name: str = "mid_at",
+    clock: str = "recv_ns",
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """Add the mid at a horizon: that of the last quote at or before the event's time plus `horizon_ns`.
+
+    Null where the data of the group (its last quote or event) ends earlier, where a gap lies between, and where there
+    is no mid at that time.
+
+    Args:
+        events: Rows with `recv_ns`; the result has them in the order of events.
+        quotes: Rows with `recv_ns` and either `mid` or `best_bid` and `best_ask`.
+        horizon_ns: Time after the event (ns).
+        name: The name of the added column.
+        clock: The column that measures: `recv_ns`, or `exch_ns` where the exchange's times are wanted.
+        incidents: Gaps, see `stretches`.
+    """
+    left: pl.LazyFrame = events.lazy()
+    right: pl.LazyFrame = _with_mid(quotes.lazy())
+    keys: list[str] = key_columns(left, right)
+    by: list[str] = [*keys, "_stretch"] if incidents is not None else keys
+    last = _last(pl.concat([side.select(*keys, _last=pl.col(clock)) for side in (left, right)]), keys)
+    left = _joined(left, last, keys).with_columns(_target=pl.col(clock) + horizon_ns)
+    reached = pl.col("_target") <= pl.col("_last")
+    if incidents is not None:
+        recv_ns = pl.col("recv_ns")
+        left = _with_stretch(left, incidents, at=recv_ns, name="_before")
+        left = _with_stretch(left, incidents, at=recv_ns + horizon_ns, name="_stretch")
+        right = _with_stretch(right, incidents, at=recv_ns, name="_stretch")
+        reached &= pl.col("_before") == pl.col("_stretch")
+    right = right.sort([*keys, clock, *order_columns(right)], maintain_order=True)
+    result = (
+        left.drop(name, strict=False)
+        .sort([*keys, "_target"], maintain_order=True)
+        .join_asof(
+            right.select(*by, _target=pl.col(clock), **{name: pl.col("mid")}),
+            on="_target",
+            by=by or None,
+            check_sortedness=False,
+        )
+        .with_columns(pl.when(reached).then(pl.col(name)).alias(name))
+        .drop("_target", "_last", "_before", "_stretch", strict=False)
+    )
+    return alike(ordered(result), events)
+
+
+def _last(frame: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+    return frame.group_by(keys).agg(pl.col("_last").max()) if keys else frame.select(pl.col("_last").max())
+
+
+def _joined(left: pl.LazyFrame, right: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+    """Each row of the left with its group's one row of the right, in the left's order."""
+    if keys:
+        return left.join(right, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    return left.join(right, how="cross", maintain_order="left")
+
+
+def lasting(
+    states: Frame,
+    *,
+    until: pl.LazyFrame | pl.DataFrame | None = None,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """Add `duration_ns`: how long each state holds, until the next one, a gap, or the end of the data.
+
+    Args:
+        states: Rows with `recv_ns`; the result has them in the order of events.
+        until: Rows with `recv_ns` whose last ends the data of a group (the session's messages, or its trades); without
+            it the last state is the end, and lasts no time.
+        incidents: Gaps, see `stretches`.
+    """
+    rows: pl.LazyFrame = ordered(states.lazy())
+    keys: list[str] = key_columns(rows)
+    following = pl.col("recv_ns").shift(-1)
+    rows = rows.with_columns(_next=following.over(keys) if keys else following)
+    end = pl.col("_next").fill_null(pl.col("recv_ns"))
+    if until is not None:
+        shared = key_columns(rows, until)
+        last = _last(until.lazy().select(*shared, _last=pl.col("recv_ns")), shared)
+        rows = _joined(rows, last, shared)
+        end = pl.col("_next").fill_null(pl.max_horizontal("recv_ns", "_last"))
+    if incidents is not None:
+        edges = _edges(rows, incidents).select(*keys, "held_ns", _edge=pl.col("edge_ns"))
+        rows = rows.join_asof(
+            edges,
+            left_on="recv_ns",
+            right_on="_edge",
+            by=keys or None,
+            strategy="forward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        end = pl.min_horizontal(end, "held_ns")
+    rows = rows.with_columns(duration_ns=end - pl.col("recv_ns")).drop(
+        "_next", "_last", "held_ns", "_edge", strict=False
+    )
+    return alike(rows, states)
+
+
+def previous_tick(
+    frame: Frame,
+    interval_ns: int,
+    columns: Sequence[str] = ("mid",),
+    *,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """Sample on a grid: the last row at or before each whole multiple of the interval in UTC, inside of the data only.
+
+    Args:
+        frame: Rows with `recv_ns` and the columns asked for (`mid` is computed where it is not there).
+        interval_ns: The distance of two points (ns).
+        columns: What to sample.
+        incidents: Gaps, see `stretches`: there are no points inside of one.
+
+    Returns:
+        Key columns, `recv_ns` (the point of the grid), `stretch` (a return must not reach from one into another) and
+        the columns.
+
+    Raises:
+        UsageError: The interval is not positive.
+    """
+    if interval_ns <= 0:
+        raise UsageError(f"a grid needs a positive interval, not {interval_ns} ns: nothing was computed")
+    rows: pl.LazyFrame = _with_mid(frame.lazy()) if "mid" in columns else frame.lazy()
+    rows = stretches(ordered(rows), incidents)
+    by: list[str] = [*key_columns(rows), "stretch"]
+    first, last = pl.col("recv_ns").min(), pl.col("recv_ns").max()
+    points = (
+        rows.group_by(by)
+        .agg(
+            _from=-(-first // interval_ns) * interval_ns,
+            _to=last // interval_ns * interval_ns + 1,
+        )
+        .filter(pl.col("_from") < pl.col("_to"))
+        .select(*by, recv_ns=pl.int_ranges("_from", "_to", interval_ns))
+        .explode("recv_ns")
+        .sort([*by, "recv_ns"])
+    )
+    result = points.join_asof(rows.select(*by, "recv_ns", *columns), on="recv_ns", by=by, check_sortedness=False)
+    return alike(result.select(*key_columns(rows), "recv_ns", "stretch", *columns), frame)

@@ -1,0 +1,280 @@
+"""A batch of hub records to entries, and to an account of what could not be used.
+
+The batch is decoded in one call. Where that fails (one record of thousands is odd) each record is tried alone, and an
+odd one is taken apart entry by entry: each becomes a value or a reject with a reason. Nothing raises, or is silent.
+
+    entries = values + rejects with a position
+    records = those with entries + logouts + rejects without a position
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from mdcapture.wire.messages import (
+    TARGETS,
+    DepthEntry,
+    DepthMessage,
+    MarketMessage,
+    Quote,
+    QuoteMessage,
+    Trade,
+    TradeMessage,
+)
+from mdcapture.wire.signalr import LOGOUT, MessageType
+
+__all__ = ["Batch", "Entries", "Reason", "Reject", "decode", "record_text"]
+
+Entry = TypeVar("Entry", bound=Quote | Trade | DepthEntry)
+
+
+class Reason(StrEnum):
+    """Why a record or an entry could not be used: a closed list."""
+
+    NOT_UTF8 = "not_utf8"
+    MALFORMED_JSON = "malformed_json"
+    NOT_INVOCATION = "not_invocation"
+    UNKNOWN_TARGET = "unknown_target"
+    BAD_ARGUMENTS = "bad_arguments"
+    NULL_ENTRY = "null_entry"
+    BAD_ENTRY = "bad_entry"
+    MISSING_FIELD = "missing_field"
+    BAD_FIELD = "bad_field"
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """What could not be used: an entry of a message, or (`pos` is None) the whole of it."""
+
+    message: int
+    pos: int | None
+    table: str | None
+    contract_id: str | None
+    reason: Reason
+    payload: str
+
+
+class Entries(msgspec.Struct, Generic[Entry]):
+    """One stream of a batch: a list item a message, and all entries in a row; a rejected entry stands there as None."""
+
+    table: str
+    message: list[int] = []
+    contract_id: list[str] = []
+    count: list[int] = []
+    values: list[Entry | None] = []
+
+    def add(self, message: int, contract_id: str, data: Entry | list[Entry | None]) -> None:
+        """Append what one message holds."""
+        self.message.append(message)
+        self.contract_id.append(contract_id)
+        if isinstance(data, list):
+            self.count.append(len(data))
+            self.values.extend(data)
+        else:
+            self.count.append(1)
+            self.values.append(data)
+
+
+class Batch(msgspec.Struct):
+    """What a batch of records holds; `message` everywhere is the record's index in the batch."""
+
+    quotes: Entries[Quote]
+    trades: Entries[Trade]
+    depth: Entries[DepthEntry]
+    rejects: list[Reject]
+
+
+class _Loose(msgspec.Struct):
+    """An invocation of which nothing is taken for granted."""
+
+    type: Any = None
+    target: Any = None
+    arguments: msgspec.Raw = msgspec.Raw()
+
+
+class _Stream(msgspec.Struct, frozen=True):
+    """What a target's entries are, and what they can't do without."""
+
+    table: str
+    entry: type[Quote | Trade | DepthEntry]
+    required: tuple[str, ...] = ()
+
+
+_STREAMS: Final = {
+    QuoteMessage: _Stream("quotes", Quote),
+    TradeMessage: _Stream("trades", Trade, ("price", "volume")),
+    DepthMessage: _Stream("depth", DepthEntry, ("price", "volume", "type")),
+}
+_TIMES: Final = ("timestamp", "lastUpdated")
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_decode_lines = msgspec.json.Decoder(MarketMessage).decode_lines
+_decode_one = msgspec.json.Decoder(MarketMessage).decode
+_decode_loose = msgspec.json.Decoder(_Loose).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def record_text(record: bytes) -> str:
+    """The record as text; one that is no UTF-8 keeps each byte as the character of that number (Latin-1)."""
+    try:
+        return record.decode()
+    except UnicodeDecodeError:
+        return record.decode("latin-1")
+
+
+def decode(records: list[bytes]) -> Batch:
+    """Decode hub records of any kind and quality.
+
+    Args:
+        records: Hub records without separators.
+
+    Returns:
+        Their entries by stream, in the order of arrival, and what could not be used.
+    """
+    batch = Batch(Entries("quotes"), Entries("trades"), Entries("depth"), [])
+    faults: dict[tuple[int, int], Reject] = {}
+    _sort_out(
+        _decode_all(records) or [_decode_alone(i, r, batch.rejects, faults) for i, r in enumerate(records)], batch
+    )
+    for stream in (batch.quotes, batch.trades, batch.depth):
+        if None in stream.values:
+            batch.rejects += _nulls(stream, faults)
+    batch.rejects.sort(key=lambda reject: (reject.message, -1 if reject.pos is None else reject.pos))
+    return batch
+
+
+def _decode_all(records: list[bytes]) -> list[MarketMessage] | None:
+    """All records at once; None where that would not be each of them, sound."""
+    lines = b"\n".join(records)
+    try:
+        lines.decode()
+        messages = _decode_lines(lines)
+    except _UNREADABLE:
+        return None
+    # A record that holds a line feed is several lines, and an empty one is none.
+    return messages if len(messages) == len(records) == lines.count(b"\n") + 1 else None
+
+
+def _sort_out(messages: list[MarketMessage | None] | list[MarketMessage], batch: Batch) -> None:
+    streams: dict[type, Entries[Any]] = {
+        QuoteMessage: batch.quotes,
+        TradeMessage: batch.trades,
+        DepthMessage: batch.depth,
+    }
+    for index, message in enumerate(messages):
+        if message is not None:
+            streams[type(message)].add(index, *message.arguments)
+
+
+def _nulls(stream: Entries[Any], faults: dict[tuple[int, int], Reject]) -> list[Reject]:
+    """The rejects of a stream: what stands there as None, for the fault that is known, or because it came as null."""
+    rejects = []
+    start = 0
+    for message, contract_id, count in zip(stream.message, stream.contract_id, stream.count, strict=True):
+        for pos in range(count):
+            if stream.values[start + pos] is None:
+                null = Reject(message, pos, stream.table, contract_id, Reason.NULL_ENTRY, "null")
+                rejects.append(faults.get((message, pos), null))
+        start += count
+    return rejects
+
+
+class _UnusableError(Exception):
+    """A record that is no market message, and why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _decode_alone(
+    index: int, record: bytes, rejects: list[Reject], faults: dict[tuple[int, int], Reject]
+) -> MarketMessage | None:
+    """One record, in good faith first, then entry by entry; what is wrong with it goes to `rejects` and `faults`."""
+    try:
+        record.decode()
+        message: MarketMessage = _decode_one(record)
+    except UnicodeDecodeError:
+        reason = Reason.NOT_UTF8
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            return _take_apart(index, record, faults)
+        except _UnusableError as unusable:
+            reason = unusable.reason
+    else:
+        return message
+    rejects.append(Reject(index, None, None, None, reason, record_text(record)))
+    return None
+
+
+def _take_apart(index: int, record: bytes, faults: dict[tuple[int, int], Reject]) -> MarketMessage | None:
+    """The message with None for each entry that can't be used; None for a logout, which has no entries."""
+    loose = _loose(record)
+    target = str(loose.target).lower()
+    if target == LOGOUT:
+        return None
+    message_type = TARGETS.get(target)
+    if message_type is None:
+        raise _UnusableError(Reason.UNKNOWN_TARGET)
+    contract_id, entries = _arguments(loose.arguments)
+    stream = _STREAMS[message_type]
+    values: list[Any] = []
+    for pos, raw in enumerate(entries):
+        try:
+            values.append(_entry(raw, stream))
+        except _UnusableError as unusable:
+            values.append(None)
+            faults[index, pos] = Reject(index, pos, stream.table, contract_id, unusable.reason, raw.decode())
+    message: MarketMessage = message_type(arguments=(contract_id, values))
+    return message
+
+
+def _loose(record: bytes) -> _Loose:
+    try:
+        loose = _decode_loose(record)
+    except msgspec.ValidationError:
+        raise _UnusableError(Reason.NOT_INVOCATION) from None
+    except (msgspec.DecodeError, RecursionError):
+        raise _UnusableError(Reason.MALFORMED_JSON) from None
+    if loose.type not in (None, MessageType.INVOCATION) or not isinstance(loose.target, str):
+        raise _UnusableError(Reason.NOT_INVOCATION)
+    return loose
+
+
+def _arguments(raw: msgspec.Raw) -> tuple[str, list[bytes]]:
+    """The contract's id, and the original text of each entry; further arguments are nobody's yet."""
+    try:
+        contract, data, *_ = _decode_raws(raw)
+        contract_id = _decode_str(contract)
+        text = bytes(data)
+        entries = [bytes(entry) for entry in _decode_raws(text)] if text[:1] == b"[" else [text]
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise _UnusableError(Reason.BAD_ARGUMENTS) from None
+    return contract_id, entries
+
+
+def _entry(raw: bytes, stream: _Stream) -> Quote | Trade | DepthEntry:
+    """One entry; numbers in quotes and whole floats are what they mean, a time that is no text is none."""
+    try:
+        fields = _decode_any(raw)
+    except _UNREADABLE:
+        raise _UnusableError(Reason.BAD_ENTRY) from None
+    if fields is None:
+        raise _UnusableError(Reason.NULL_ENTRY)
+    if not isinstance(fields, dict):
+        raise _UnusableError(Reason.BAD_ENTRY)
+    if any(fields.get(name) is None for name in stream.required):
+        raise _UnusableError(Reason.MISSING_FIELD)
+    known = {name: value for name, value in fields.items() if name not in _TIMES or isinstance(value, str)}
+    try:
+        entry = msgspec.convert(known, stream.entry, strict=False)
+    except msgspec.ValidationError:
+        raise _UnusableError(Reason.BAD_FIELD) from None
+    if any(isinstance(value, float) and not math.isfinite(value) for value in msgspec.structs.astuple(entry)):
+        raise _UnusableError(Reason.BAD_FIELD)
+    return entry

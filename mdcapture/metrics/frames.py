@@ -24,6 +24,7 @@ __all__ = [
     "ORDER",
     "Frame",
     "alike",
+    "by_group",
     "groups",
     "key_columns",
     "lasting",
@@ -34,6 +35,8 @@ __all__ = [
     "prevailing",
     "previous_tick",
     "stretches",
+    "trade_sign",
+    "weighted_mean",
 ]
 
 Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
@@ -67,6 +70,23 @@ def alike(result: pl.LazyFrame, given: Frame) -> Frame:
 def ordered(frame: Frame) -> Frame:
     """The frame by group, and in each group in the order of events."""
     return frame.sort([*key_columns(frame), *order_columns(frame)], maintain_order=True)
+
+
+def by_group(rows: pl.LazyFrame, *aggregates: pl.Expr, **named: pl.Expr) -> pl.LazyFrame:
+    """One row a group, in the order of the keys; a frame without keys is one group, and one row even if it is empty."""
+    keys = key_columns(rows)
+    return rows.group_by(keys).agg(*aggregates, **named).sort(keys) if keys else rows.select(*aggregates, **named)
+
+
+def weighted_mean(values: pl.Expr, weights: pl.Expr) -> pl.Expr:
+    """The mean of the values that are there, sum(w v) / sum(w); null where they have no weight."""
+    total = weights.filter(values.is_not_null()).sum()
+    return pl.when(total != 0).then((values * weights).sum() / total)
+
+
+def trade_sign(side: str = "side") -> pl.Expr:
+    """+1 where the buyer was the aggressor (side 0), -1 where the seller was (1), null where it is not known."""
+    return pl.when(pl.col(side) == 0).then(1.0).when(pl.col(side) == 1).then(-1.0)
 
 
 def groups(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[tuple[dict[str, object], pl.DataFrame]]:

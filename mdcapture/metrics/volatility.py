@@ -19,12 +19,19 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from mdcapture.errors import UsageError
+from mdcapture.metrics.frames import alike, key_columns, mids, ordered, previous_tick, stretches
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mdcapture.metrics.frames import Frame
+
 __all__ = [
+    "Column",
     "annualized_volatility",
     "bipower_variance",
+    "column",
     "log_returns",
     "med_quarticity",
     "med_variance",
@@ -34,10 +41,12 @@ __all__ = [
     "quad_power_quarticity",
     "quote_implied_variance",
     "realized_kurtosis",
+    "realized_measures",
     "realized_quarticity",
     "realized_semivariance",
     "realized_skewness",
     "realized_variance",
+    "sampled_returns",
     "tripower_quarticity",
     "truncated_variance",
 ]
@@ -51,19 +60,84 @@ def column(value: Column) -> pl.Expr:
     return pl.col(value) if isinstance(value, str) else value
 
 
-def log_returns(price: Column, *, within: Column | None = None, leading_zero: bool = False) -> pl.Expr:
+def log_returns(price: Column, *, within: Sequence[str] = (), leading_zero: bool = False) -> pl.Expr:
     """Log returns: `log p_i - log p_(i-1)`, null for the first, and where a price is missing or not positive.
 
     Args:
         price: Prices in order of time.
-        within: A column, such as `stretch`, whose changes end a return: the first return after one is null.
+        within: Columns, such as `stretch`, whose changes end a return: the first return after one is null.
         leading_zero: Make nulls zero. R's highfrequency keeps such a zero for the first price; it then enters `n`.
     """
-    log_price = pl.when(column(price) > 0).then(column(price).log())
-    change = log_price.diff()
-    if within is not None:
-        change = pl.when(column(within).eq(column(within).shift())).then(change)
+    change = pl.when(column(price) > 0).then(column(price).log()).diff()
+    if within:
+        change = pl.when(pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in within)).then(
+            change
+        )
     return change.fill_null(0.0) if leading_zero else change
+
+
+def sampled_returns(
+    prices: Frame,
+    price: str = "mid",
+    *,
+    interval_ns: int | None = None,
+    clock: Column | None = None,
+    step: float = 1.0,
+    changes_only: bool = False,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """Sample a price in tick, calendar or business time and take the log returns; none reaches across a gap.
+
+    Tick time is the default: every row. Calendar time is the previous tick on a grid of whole multiples of
+    `interval_ns`. Business time is the last row within each `step` of a clock that rises with activity: the number of
+    trades (`pl.int_range(pl.len())`), the lots traded (`pl.col("volume").cum_sum()`), a variance run up so far.
+
+    Griffin and Oomen (2008), "Sampling returns for realized variance calculations: tick time or transaction time?",
+    Econometric Reviews; Oomen (2006), "Properties of realized variance under alternative sampling schemes", Journal of
+    Business and Economic Statistics.
+
+    Args:
+        prices: Rows with `recv_ns` and the price.
+        price: The price's column; `mid` is computed from `best_bid` and `best_ask` where it is not there.
+        interval_ns: Calendar time: the distance of two points of the grid (ns).
+        clock: Business time: an expression, computed within each group, that never falls.
+        step: How far the clock runs between two samples, in its own unit.
+        changes_only: Leave out samples that repeat the price before them (tick time in the sense of Griffin and Oomen).
+        incidents: Gaps, see `mdcapture.metrics.frames.stretches`.
+
+    Returns:
+        Key columns, `recv_ns`, `stretch`, the price and `log_return`, in order; one row for each sample.
+
+    Raises:
+        UsageError: Both an interval and a clock are given, or a distance is not positive.
+    """
+    if interval_ns is not None and clock is not None:
+        raise UsageError("sample by calendar time (interval_ns) or by business time (clock), not by both")
+    rows: pl.LazyFrame = prices.lazy()
+    if interval_ns is not None:
+        rows = previous_tick(rows, interval_ns, (price,), incidents=incidents)
+    else:
+        names = rows.collect_schema().names()
+        rows = stretches(ordered(mids(rows) if price == "mid" and "mid" not in names else rows), incidents)
+        rows = rows if clock is None else _last_of_each_step(rows, column(clock), step)
+    by: list[str] = [*key_columns(rows), "stretch"]
+    samples = rows.select(*by, "recv_ns", price)
+    if changes_only:
+        known = samples.filter(pl.col(price).is_not_null())
+        samples = known.filter(
+            pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in [*by, price])
+        )
+    return alike(samples.with_columns(log_return=log_returns(price, within=by)), prices)
+
+
+def _last_of_each_step(rows: pl.LazyFrame, clock: pl.Expr, step: float) -> pl.LazyFrame:
+    if step <= 0:
+        raise UsageError(f"a clock needs a positive step, not {step}: nothing was computed")
+    keys = key_columns(rows)
+    number = clock.over(keys) if keys else clock
+    by = [*keys, "stretch", "_step"]
+    ends = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(-1)) for name in by)
+    return rows.with_columns(_step=number // step).filter(ends | (pl.int_range(pl.len()) == pl.len() - 1))
 
 
 def annualized_volatility(variance: Column, *, periods_per_year: float) -> pl.Expr:
@@ -289,6 +363,41 @@ def realized_kurtosis(returns: Column) -> pl.Expr:
     r = column(returns)
     variance = realized_variance(r)
     return pl.when(variance > 0).then(r.count() * r.pow(4).sum() / variance.pow(2))
+
+
+def realized_measures(returns: Frame, log_return: str = "log_return") -> Frame:
+    """Every measure of this module of each group's returns, one row a group.
+
+    Args:
+        returns: Rows with log returns, as `sampled_returns` makes them.
+        log_return: The name of their column.
+
+    Returns:
+        Key columns, `n` (number of returns), and a column for each measure under its function's name; semivariances as
+        `down_variance` and `up_variance`.
+    """
+    measures = {
+        "n": pl.col(log_return).count().cast(pl.Int64),
+        "realized_variance": realized_variance(log_return),
+        "down_variance": realized_semivariance(log_return),
+        "up_variance": realized_semivariance(log_return, side="up"),
+        "bipower_variance": bipower_variance(log_return),
+        "min_variance": min_variance(log_return),
+        "med_variance": med_variance(log_return),
+        "truncated_variance": truncated_variance(log_return),
+        "realized_quarticity": realized_quarticity(log_return),
+        "tripower_quarticity": tripower_quarticity(log_return),
+        "quad_power_quarticity": quad_power_quarticity(log_return),
+        "min_quarticity": min_quarticity(log_return),
+        "med_quarticity": med_quarticity(log_return),
+        "realized_skewness": realized_skewness(log_return),
+        "realized_kurtosis": realized_kurtosis(log_return),
+    }
+    rows = returns.lazy()
+    keys = key_columns(rows)
+    if not keys:
+        return alike(rows.select(**measures), returns)
+    return alike(rows.group_by(keys, maintain_order=True).agg(**measures), returns)
 
 
 def quote_implied_variance(

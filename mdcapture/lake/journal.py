@@ -1,0 +1,248 @@
+r"""The journal: what arrived, as it arrived, in blocks that prove themselves.
+
+A segment is a file of blocks. A block is a header and a body; its checksum covers both, so that a torn or flipped
+block is noticed, and reading goes on at the next sound one.
+
+    header   magic "MDB1" | kind | body bytes | crc32 | count | first seq | connection
+    messages recv_ns × count (int64) | length × count (uint32) | the records, joined by \n
+    incident JSON of the incident
+
+Records are written a batch at a time: one write(2) each few milliseconds, straight from the event loop, because the
+page cache is fast and a thread would only add a queue in which data can be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from array import array
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from mdcapture.errors import StorageError
+from mdcapture.lake.layout import segment_number, segment_path
+from mdcapture.lake.schema import Incident
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Damage", "IncidentBlock", "Journal", "MessageBlock", "read_blocks", "segments"]
+
+_MAGIC: Final = b"MDB1"
+_HEADER: Final = struct.Struct("<4sBxxxIIIqi")
+_CRC_AT: Final = slice(12, 16)
+_MESSAGES: Final = 1
+_INCIDENT: Final = 2
+
+_encode_incident = msgspec.json.Encoder().encode
+_decode_incident = msgspec.json.Decoder(Incident).decode
+
+
+class MessageBlock(NamedTuple):
+    """Messages `first_seq`, `first_seq + 1`, … of one connection."""
+
+    first_seq: int
+    connection: int
+    recv_ns: array[int]
+    records: list[bytes]
+
+
+class IncidentBlock(NamedTuple):
+    """Something that happened before message `first_seq`."""
+
+    first_seq: int
+    recv_ns: int
+    incident: Incident
+
+
+class Damage(NamedTuple):
+    """A stretch of a segment that is no sound block: torn by a crash at its end, or damaged in the middle."""
+
+    offset: int
+    size: int
+    torn: bool
+
+
+def segments(folder: Path) -> dict[int, Path]:
+    """The segments in a journal's folder by number, in order."""
+    found = {segment_number(path): path for path in folder.glob("*.journal")}
+    return {number: found[number] for number in sorted(key for key in found if key is not None)}
+
+
+def _block(kind: int, first_seq: int, connection: int, count: int, body: bytes) -> bytes:
+    header = bytearray(_HEADER.pack(_MAGIC, kind, len(body), 0, count, first_seq, connection))
+    header[_CRC_AT] = struct.pack("<I", zlib.crc32(body, zlib.crc32(header)))
+    return bytes(header) + body
+
+
+def _messages_block(first_seq: int, connection: int, recv_ns: array[int], records: list[bytes]) -> bytes:
+    lengths = array("I", map(len, records))
+    body = b"".join((recv_ns.tobytes(), lengths.tobytes(), b"\n".join(records)))
+    return _block(_MESSAGES, first_seq, connection, len(records), body)
+
+
+def _incident_block(first_seq: int, recv_ns: int, incident: Incident) -> bytes:
+    return _block(_INCIDENT, first_seq, 0, 1, struct.pack("<q", recv_ns) + _encode_incident(incident))
+
+
+def read_blocks(data: bytes) -> Iterator[MessageBlock | IncidentBlock | Damage]:
+    """Read a segment's blocks, skipping what is damaged.
+
+    Args:
+        data: The segment's bytes, as far as they are written.
+
+    Yields:
+        The blocks in order, and in their place the stretches that are none.
+    """
+    offset = 0
+    end = len(data)
+    while offset < end:
+        found = _sound_block(data, offset)
+        if found is None:
+            start = offset
+            offset = data.find(_MAGIC, offset + 1)
+            while offset >= 0 and _sound_block(data, offset) is None:
+                offset = data.find(_MAGIC, offset + 1)
+            torn = offset < 0
+            offset = end if torn else offset
+            yield Damage(start, offset - start, torn)
+        else:
+            block, offset = found
+            yield block
+
+
+def _sound_block(data: bytes, offset: int) -> tuple[MessageBlock | IncidentBlock, int] | None:
+    header = bytearray(data[offset : offset + _HEADER.size])
+    if len(header) < _HEADER.size:
+        return None
+    magic, kind, size, crc, count, first_seq, connection = _HEADER.unpack(header)
+    body = data[offset + _HEADER.size : offset + _HEADER.size + size]
+    header[_CRC_AT] = bytes(4)
+    if magic != _MAGIC or len(body) < size or zlib.crc32(body, zlib.crc32(header)) != crc:
+        return None
+    end = offset + _HEADER.size + size
+    if kind == _INCIDENT:
+        return IncidentBlock(first_seq, struct.unpack_from("<q", body)[0], _decode_incident(body[8:])), end
+    recv_ns = array("q", body[: 8 * count])
+    blob = body[12 * count :]
+    records = blob.split(b"\n")
+    if len(records) != count:  # some record holds a line feed of its own: only the lengths tell
+        lengths = array("I", body[8 * count : 12 * count])
+        records, at = [], 0
+        for length in lengths:
+            records.append(blob[at : at + length])
+            at += length + 1
+    return MessageBlock(first_seq, connection, recv_ns, records), end
+
+
+class Journal:
+    """The journal of one session, open for appending; one process, one event loop.
+
+    Nothing is on disk before `flush`, and nothing survives a power loss before `sync`. When the disk refuses, what
+    could not be written stays in memory, in order, and the next `flush` tries again.
+
+    Args:
+        folder: The session's journal folder, which exists.
+        segment: The number of its first segment.
+
+    Attributes:
+        next_seq: The number that the next message gets.
+        segment: The number of the segment that is being written.
+        segment_bytes: Its size.
+        pending_bytes: What is not yet written.
+    """
+
+    def __init__(self, folder: Path, segment: int = 1) -> None:
+        self._folder = folder
+        self.next_seq = 0
+        self.segment = segment
+        self.segment_bytes = 0
+        self.pending_bytes = 0
+        self._first_seq = 0
+        self._connection = 0
+        self._recv_ns = array("q")
+        self._records: list[bytes] = []
+        self._blocks: list[bytes] = []
+        self._fd = self._open()
+
+    def append(self, recv_ns: int, connection: int, records: list[bytes]) -> None:
+        """Take messages that arrived together; they are on disk after the next `flush`."""
+        if connection != self._connection:
+            self._cut()
+            self._connection = connection
+        self._records += records
+        self._recv_ns.extend([recv_ns] * len(records))
+        self.next_seq += len(records)
+        self.pending_bytes += sum(map(len, records))
+
+    def note(self, recv_ns: int, incident: Incident) -> None:
+        """Take an incident, in its place between the messages."""
+        self._cut()
+        self._blocks.append(_incident_block(self.next_seq, recv_ns, incident))
+
+    def flush(self) -> None:
+        """Write what is pending.
+
+        Raises:
+            StorageError: The disk refused; nothing is lost, and nothing half-written stays on disk.
+        """
+        self._cut()
+        while self._blocks:
+            self._write(self._blocks[0])
+            del self._blocks[0]
+        self.pending_bytes = 0
+
+    def sync(self) -> None:
+        """Force what is written onto the disk; slow, so made for another thread."""
+        os.fdatasync(self._fd)
+
+    def roll(self) -> None:
+        """Close the segment and open the next one."""
+        self.flush()
+        self.sync()
+        os.close(self._fd)
+        self.segment += 1
+        self.segment_bytes = 0
+        self._fd = self._open()
+
+    def close(self) -> None:
+        """Write, force and close; the last segment stays, to be sealed."""
+        self.flush()
+        self.sync()
+        os.close(self._fd)
+
+    def _open(self) -> int:
+        path = segment_path(self._folder, self.segment)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        except OSError as error:
+            raise StorageError(error.errno, f"the journal can't be opened at {path} ({error.strerror})") from error
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return fd
+
+    def _cut(self) -> None:
+        if self._records:
+            self._blocks.append(_messages_block(self._first_seq, self._connection, self._recv_ns, self._records))
+            self._recv_ns = array("q")
+            self._records = []
+        self._first_seq = self.next_seq
+
+    def _write(self, block: bytes) -> None:
+        rest = memoryview(block)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            os.ftruncate(self._fd, self.segment_bytes)
+            raise StorageError(
+                error.errno,
+                f"the journal can't be written ({error.strerror}); {self.pending_bytes:,} bytes wait in memory",
+            ) from error
+        self.segment_bytes += len(block)

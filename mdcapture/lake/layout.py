@@ -1,0 +1,94 @@
+"""Where everything is: names of files and folders, as plain functions.
+
+LAKE/
+  <table>/session_id=<id>/contract_id=<id>/part-<n>.parquet
+  sessions/<id>.json
+  journal/<id>/<n>.journal, lock, status.json
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "NULL_PARTITION",
+    "contract_folder",
+    "is_session_id",
+    "journal_folder",
+    "manifest_path",
+    "part_path",
+    "partition_of",
+    "segment_number",
+    "segment_path",
+    "session_id_at",
+]
+
+NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
+"""How hive partitions, and so DuckDB, polars and Spark, spell null."""
+
+_LONGEST_NAME: Final = 200
+_SESSION_ID: Final = re.compile(r"session_\d{8}_\d{6}(_\d+)?", re.ASCII)
+_SEGMENT: Final = re.compile(r"(\d{6,})\.journal", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def session_id_at(start_ns: int, attempt: int = 1) -> str:
+    """The id of a session that starts then; later attempts get a suffix."""
+    start = _EPOCH + timedelta(seconds=start_ns // 1_000_000_000)
+    return f"session_{start:%Y%m%d_%H%M%S}" + (f"_{attempt}" if attempt > 1 else "")
+
+
+def is_session_id(text: str) -> bool:
+    """Whether it has the form of a session's id (and so can't leave the lake)."""
+    return _SESSION_ID.fullmatch(text) is not None
+
+
+def contract_folder(contract_id: str | None) -> str:
+    """The folder of a contract: percent-encoded as hive readers expect, so that no id can leave the lake.
+
+    An id that is empty, or too long for a file name, can't be a folder: it is kept with those that have none (null).
+    """
+    name = "" if contract_id is None else quote(contract_id, safe=" ,+@!")
+    if not name or len(name) > _LONGEST_NAME:
+        name = NULL_PARTITION
+    elif contract_id == NULL_PARTITION:
+        name = name.replace("_", "%5F", 1)
+    return f"contract_id={name}"
+
+
+def partition_of(folder: str) -> str | None:
+    """The contract of a folder: the inverse of `contract_folder`."""
+    name = folder.removeprefix("contract_id=")
+    return None if name == NULL_PARTITION else unquote(name)
+
+
+def part_path(table: str, session_id: str, contract_id: str | None, number: int) -> str:
+    """A sealed file's path within the lake."""
+    return f"{table}/session_id={session_id}/{contract_folder(contract_id)}/part-{number}.parquet"
+
+
+def manifest_path(root: Path, session_id: str) -> Path:
+    """A session's manifest."""
+    return root / "sessions" / f"{session_id}.json"
+
+
+def journal_folder(root: Path, session_id: str) -> Path:
+    """The folder of a session's journal."""
+    return root / "journal" / session_id
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    """A segment of the journal."""
+    return folder / f"{number:06d}.journal"
+
+
+def segment_number(path: Path) -> int | None:
+    """The number of a segment; None for other files."""
+    match = _SEGMENT.fullmatch(path.name)
+    return int(match[1]) if match else None

@@ -1,0 +1,220 @@
+"""The lake's tables, declared once: Arrow schemas, SQL views, the data dictionary and foreign DDL come out of this.
+
+Every row has `seq` (the number of its hub message within the session, from 0), which leads to the original text in
+`messages`, and `recv_ns` (when this machine received it). Times are `int64` nanoseconds since the epoch, UTC. Prices
+are `float64`, exactly as decimal text gives them; sizes and counts are signed integers. The columns `session_id` and
+`contract_id` stand in the files' paths (hive partitions); `contract_id` is null where no contract could be read.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "ORDER",
+    "PARTITIONS",
+    "QUOTE_STATE",
+    "SCHEMA_VERSION",
+    "STREAMS",
+    "TABLES",
+    "Column",
+    "DomType",
+    "Incident",
+    "IncidentKind",
+    "Side",
+    "Stream",
+    "Table",
+]
+
+SCHEMA_VERSION: Final = 1
+
+Stream = Literal["quotes", "trades", "depth"]
+STREAMS: Final[tuple[Stream, ...]] = ("quotes", "trades", "depth")
+PARTITIONS: Final = ("session_id", "contract_id")
+ORDER: Final = ("recv_ns", "seq", "pos")
+"""Rows of a file are sorted by these of its columns."""
+
+
+class Side(IntEnum):
+    """The aggressor of a trade."""
+
+    BUY = 0
+    SELL = 1
+
+
+class DomType(IntEnum):
+    """What a depth entry says."""
+
+    UNKNOWN = 0
+    ASK = 1
+    BID = 2
+    BEST_ASK = 3
+    BEST_BID = 4
+    TRADE = 5
+    RESET = 6
+    LOW = 7
+    HIGH = 8
+    NEW_BEST_BID = 9
+    NEW_BEST_ASK = 10
+    FILL = 11
+
+
+class IncidentKind(StrEnum):
+    """What can happen to a capture; a time in which data can be missing is always one of these."""
+
+    CONNECTED = "connected"
+    SUBSCRIBING = "subscribing"
+    SUBSCRIBED = "subscribed"
+    SUBSCRIBE_FAILED = "subscribe_failed"
+    DISCONNECTED = "disconnected"
+    RECONNECTING = "reconnecting"
+    LOGGED_OUT = "logged_out"
+    STALLED = "stalled"
+    RESUBSCRIBED = "resubscribed"
+    GAP = "gap"
+    CLOCK_STEP = "clock_step"
+    LIMIT = "limit"
+    HANDLER_DROPPED = "handler_dropped"
+    JOURNAL_DAMAGED = "journal_damaged"
+    STOPPED = "stopped"
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """Something that happened to the capture between two times.
+
+    `stream` and `contract_id` are None where it concerns all of them; `to_ns` is None while it lasts.
+    """
+
+    kind: str
+    stream: str | None
+    contract_id: str | None
+    from_ns: int
+    to_ns: int | None
+    detail: str = ""
+
+
+class Column(NamedTuple):
+    """A column: its Arrow type's name, its unit, its meaning, and the gateway's name for it."""
+
+    name: str
+    type: Literal["int8", "int16", "int32", "int64", "float64", "string"]
+    unit: str
+    meaning: str
+    wire: str | None = None
+
+
+class Table(NamedTuple):
+    """A table of the lake; `columns` beside the partitions."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+
+_SEQ: Final = Column("seq", "int64", "", "number of the hub message within the session, from 0")
+_RECV: Final = Column("recv_ns", "int64", "ns UTC", "when this machine received the message")
+_POS: Final = Column("pos", "int32", "", "place of the entry within its message, from 0")
+_EXCH: Final = Column("exch_ns", "int64", "ns UTC", "the gateway's time of the event; null if unreadable", "timestamp")
+_PAYLOAD: Final = Column("payload", "string", "JSON", "the original text")
+
+QUOTE_STATE: Final = (
+    Column("best_bid", "float64", "price", "best bid", "bestBid"),
+    Column("best_ask", "float64", "price", "best ask", "bestAsk"),
+    Column("last_price", "float64", "price", "price of the last trade", "lastPrice"),
+    Column("volume", "int64", "lots", "cumulative volume of the trading day", "volume"),
+    Column("open", "float64", "price", "the trading day's first price", "open"),
+    Column("high", "float64", "price", "the trading day's highest price", "high"),
+    Column("low", "float64", "price", "the trading day's lowest price", "low"),
+)
+"""Quotes are deltas: a value holds from its message on until another replaces it, or a subscription resets all."""
+
+TABLES: Final = {
+    table.name: table
+    for table in (
+        Table(
+            "quotes",
+            "the state of the top of the market after each quote message; null until first seen since the subscription",
+            (
+                _SEQ,
+                _RECV,
+                _POS,
+                _EXCH,
+                Column("updated_ns", "int64", "ns UTC", "the gateway's time of the update", "lastUpdated"),
+                *QUOTE_STATE,
+                Column(
+                    "changed",
+                    "int16",
+                    "bits",
+                    "which fields the message carried: "
+                    + ", ".join(f"{1 << bit} {column.name}" for bit, column in enumerate(QUOTE_STATE)),
+                ),
+            ),
+        ),
+        Table(
+            "trades",
+            "prints",
+            (
+                _SEQ,
+                _RECV,
+                _POS,
+                _EXCH,
+                Column("price", "float64", "price", "price of the trade", "price"),
+                Column("volume", "int64", "lots", "size of the trade", "volume"),
+                Column("side", "int8", "", "the aggressor: 0 buy, 1 sell", "type"),
+            ),
+        ),
+        Table(
+            "depth",
+            "changes of the order book, as they came",
+            (
+                _SEQ,
+                _RECV,
+                _POS,
+                _EXCH,
+                Column(
+                    "dom_type",
+                    "int8",
+                    "",
+                    "what the entry says: " + ", ".join(f"{kind.value} {kind.name.lower()}" for kind in DomType),
+                    "type",
+                ),
+                Column("price", "float64", "price", "price of the level", "price"),
+                Column("volume", "int64", "lots", "size at the level (0 removes it)", "volume"),
+                Column("current_volume", "int64", "lots", "size of the latest print, for type 5", "currentVolume"),
+            ),
+        ),
+        Table(
+            "messages",
+            "every hub message as it came",
+            (_SEQ, _RECV, Column("connection", "int32", "", "number of the connection, from 1"), _PAYLOAD),
+        ),
+        Table(
+            "rejects",
+            "entries and messages that could not be used, with the reason",
+            (
+                _SEQ,
+                _RECV,
+                Column("pos", "int32", "", "place of the entry within its message; null for a whole message"),
+                Column("table", "string", "", "the table that the entry was for, if known"),
+                Column("reason", "string", "", "why, from a closed list"),
+                _PAYLOAD,
+            ),
+        ),
+        Table(
+            "incidents",
+            "what happened to the capture; every time in which data can be missing is here",
+            (
+                _SEQ._replace(meaning="number of the next hub message at that time"),
+                _RECV._replace(meaning="when it was noticed"),
+                Column("kind", "string", "", "what happened, from a closed list"),
+                Column("stream", "string", "", "quotes, trades or depth; null for all"),
+                Column("from_ns", "int64", "ns UTC", "since when"),
+                Column("to_ns", "int64", "ns UTC", "until when; null if not over when it was written"),
+                Column("detail", "string", "", "in words"),
+            ),
+        ),
+    )
+}

@@ -209,10 +209,12 @@ class Journal:
         self._fd = self._open()
 
     def close(self) -> None:
-        """Write, force and close; the last segment stays, to be sealed."""
-        self.flush()
-        self.sync()
-        os.close(self._fd)
+        """Write, force and close, once; the last segment stays, to be sealed."""
+        if self._fd >= 0:
+            self.flush()
+            self.sync()
+            os.close(self._fd)
+            self._fd = -1
 
     def _open(self) -> int:
         path = segment_path(self._folder, self.segment)

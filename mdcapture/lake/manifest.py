@@ -1,10 +1,25 @@
-"""One session's manifest."""
+"""A session's manifest: what it holds, as its owner knows it; replaced as a whole, never changed in place."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal
+
 import msgspec
 
-__all__ = ["Contract"]
+from mdcapture.errors import DamageError, NotFoundError
+from mdcapture.lake.files import replace_file
+from mdcapture.lake.layout import is_session_id, manifest_path
+from mdcapture.lake.schema import SCHEMA_VERSION
+from mdcapture.wire.messages import Quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+__all__ = ["Contract", "Manifest", "SealedFile", "State", "read_manifest", "session_ids", "write_manifest"]
+
+State = Literal["open", "sealed", "recovered"]
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,3 +36,85 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     tick_value: float | None = None
     symbol_id: str = ""
     source: str = "unknown"
+
+
+class SealedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished Parquet file; `path` is relative to the lake."""
+
+    path: str
+    table: str
+    contract_id: str | None
+    rows: int
+    bytes: int
+    sha256: str
+    first_recv_ns: int
+    last_recv_ns: int
+    first_seq: int
+    last_seq: int
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """Everything about a session but its rows.
+
+    `next_part`, `sealed_segment` and `quote_state` are where sealing goes on: the number of the next file, the last
+    segment of the journal whose rows are in the files, and what the quotes stood at after it.
+    """
+
+    session_id: str
+    schema_version: int = SCHEMA_VERSION
+    software: str = ""
+    state: State = "open"
+    source: str = "gateway"
+    created_ns: int
+    start_ns: int | None = None
+    end_ns: int | None = None
+    config: dict[str, Any] = {}
+    contracts: list[Contract] = []
+    counts: dict[str, int] = {}
+    implausible: dict[str, int] = {}
+    incidents: dict[str, int] = {}
+    files: list[SealedFile] = []
+    next_part: int = 1
+    next_seq: int = 0
+    sealed_segment: int = 0
+    quote_state: dict[str, Quote] = {}
+
+    def files_of(self, table: str, contracts: Iterable[str] | None = None) -> list[SealedFile]:
+        """The files of a table, for some contracts or all."""
+        wanted = None if contracts is None else set(contracts)
+        return [file for file in self.files if file.table == table and (wanted is None or file.contract_id in wanted)]
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Manifest).decode
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Put the manifest in the place of the one before, at once and for good."""
+    replace_file(manifest_path(root, manifest.session_id), msgspec.json.format(_encode(manifest), indent=1))
+
+
+def read_manifest(root: Path, session_id: str) -> Manifest:
+    """Read a session's manifest.
+
+    Raises:
+        NotFoundError: There is no such session.
+        DamageError: It can't be read as a manifest of this version.
+    """
+    path = manifest_path(root, session_id)
+    try:
+        manifest = _decode(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"no session {session_id} in {root}: `mdcapture sessions` lists them") from None
+    except msgspec.DecodeError as error:
+        raise DamageError(
+            f"{path} is no manifest ({error}); the session's files are untouched: restore the manifest from a backup"
+        ) from error
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise DamageError(f"{path} was written by a newer mdcapture ({manifest.software}): upgrade to read it")
+    return manifest
+
+
+def session_ids(root: Path) -> list[str]:
+    """The sessions of a lake, the oldest first."""
+    return sorted(path.stem for path in (root / "sessions").glob("*.json") if is_session_id(path.stem))

@@ -1,0 +1,320 @@
+"""From the journal's blocks to Arrow tables, a batch at a time.
+
+The one decoder: sealing, live SQL over what is not yet sealed, and proofs by decoding again all come through here, and
+give the same rows wherever a batch is cut.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from mdcapture.lake.journal import Damage, IncidentBlock, MessageBlock
+from mdcapture.lake.layout import contract_folder, partition_of
+from mdcapture.lake.plausible import implausible
+from mdcapture.lake.quotes import fill_forward
+from mdcapture.lake.schema import TABLES, Incident, IncidentKind
+from mdcapture.wire.decode import decode, record_text
+from mdcapture.wire.timestamps import parse_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from mdcapture.lake.manifest import Contract
+    from mdcapture.wire.decode import Batch, Entries, Reject
+    from mdcapture.wire.messages import DepthEntry, Quote, Trade
+
+    Int32s = npt.NDArray[np.int32]
+    Int64s = npt.NDArray[np.int64]
+
+__all__ = ["CONTRACT", "Decoder", "arrow_schema", "parse_times"]
+
+CONTRACT: Final = "contract_id"
+_NO_CONTRACT: Final = -1
+_BATCH_MESSAGES: Final = 16_384
+_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
+
+
+def arrow_schema(table: str, *, contract: bool = False) -> pa.Schema:
+    """The Arrow schema of a table's files; with `contract`, led by the column that becomes the partition."""
+    fields = [pa.field(column.name, pa.type_for_alias(column.type)) for column in TABLES[table].columns]
+    if contract:
+        fields.insert(0, pa.field(CONTRACT, pa.dictionary(pa.int32(), pa.string())))
+    return pa.schema(fields)
+
+
+def parse_times(texts: Sequence[str | None]) -> pa.Int64Array:
+    """A column of the gateway's times to nanoseconds; null where there is none, or none that can be read."""
+    column = pa.array(texts, pa.string())
+    try:
+        return column.cast(_TIMESTAMP).cast(pa.int64())
+    except pa.ArrowInvalid:
+        parsed = {text: _parse_time(text) for text in set(texts) if text is not None}
+        return pa.array([None if text is None else parsed[text] for text in texts], pa.int64())
+
+
+def _parse_time(text: str) -> int | None:
+    """One time, by the same rules as in a column, or else by our own."""
+    try:
+        value: int = pa.scalar(text).cast(_TIMESTAMP).cast(pa.int64()).as_py()
+    except pa.ArrowInvalid:
+        try:
+            return parse_ns(text)
+        except ValueError:
+            return None
+    return value
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A batch makes a million objects without a cycle: let the collector not look at them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Decoder:
+    """Journal blocks in their order to Arrow record batches.
+
+    Args:
+        contracts: What is known of the contracts, for their tick sizes.
+        quote_state: What the quotes stood at before the first block.
+
+    Attributes:
+        quote_state: What the quotes stand at after the last block.
+        counts: Rows by table.
+        implausible: Rows that are well-formed but hard to believe, by table and kind.
+        incidents: Incidents by kind.
+        next_seq: The number after the last message.
+    """
+
+    def __init__(self, contracts: Mapping[str, Contract], quote_state: Mapping[str, Quote]) -> None:
+        self.quote_state = dict(quote_state)
+        self.counts: Counter[str] = Counter()
+        self.implausible: Counter[str] = Counter()
+        self.incidents: Counter[str] = Counter()
+        self.next_seq = 0
+        self._contracts = contracts
+        self._ids: list[str] = []
+        self._codes: dict[str | None, int] = {}
+        self._batches: dict[str, list[pa.RecordBatch]] = {table: [] for table in TABLES}
+        self._resets: list[tuple[int, str | None]] = []
+        self._waiting: list[MessageBlock] = []
+        self._waiting_messages = 0
+        self._last_recv_ns = 0
+
+    def take(self, blocks: Iterable[MessageBlock | IncidentBlock | Damage]) -> None:
+        """Decode the blocks that follow."""
+        for block in blocks:
+            if isinstance(block, MessageBlock):
+                self._waiting.append(block)
+                self._waiting_messages += len(block.records)
+                self.next_seq = block.first_seq + len(block.records)
+                self._last_recv_ns = block.recv_ns[-1]
+                if self._waiting_messages >= _BATCH_MESSAGES:
+                    self._decode()
+            elif isinstance(block, IncidentBlock):
+                self._incident(block)
+            else:
+                self._incident(self._damage(block))
+        self._decode()
+
+    def tables(self) -> dict[str, pa.Table]:
+        """The rows so far, each table led by the contract, in the order (recv_ns, seq, pos)."""
+        tables = {}
+        for name, batches in self._batches.items():
+            table = pa.Table.from_batches(batches, arrow_schema(name, contract=True)).unify_dictionaries()
+            recv_ns = table["recv_ns"].to_numpy()
+            if len(recv_ns) and np.any(recv_ns[1:] < recv_ns[:-1]):  # the clock stepped back
+                table = table.take(np.argsort(recv_ns, kind="stable"))
+            tables[name] = table
+        return tables
+
+    def _damage(self, damage: Damage) -> IncidentBlock:
+        what = "the journal's end is torn" if damage.torn else "the journal is damaged"
+        detail = f"{what}: {damage.size} bytes at {damage.offset} can't be read"
+        at = self._last_recv_ns
+        incident = Incident(IncidentKind.JOURNAL_DAMAGED, None, None, at, None, detail)
+        return IncidentBlock(self.next_seq, at, incident)
+
+    def _incident(self, block: IncidentBlock) -> None:
+        incident = block.incident
+        self.incidents[incident.kind] += 1
+        if incident.kind == IncidentKind.SUBSCRIBING and incident.stream in (None, "quotes"):
+            self._resets.append((block.first_seq, incident.contract_id))
+        self._add(
+            "incidents",
+            self._codes_of([incident.contract_id]),
+            seq=[block.first_seq],
+            recv_ns=[block.recv_ns],
+            kind=[incident.kind],
+            stream=[incident.stream],
+            from_ns=[incident.from_ns],
+            to_ns=[incident.to_ns],
+            detail=[incident.detail],
+        )
+
+    def _decode(self) -> None:
+        if self._waiting:
+            blocks, self._waiting, self._waiting_messages = self._waiting, [], 0
+            with _collector_paused():
+                self._decode_blocks(blocks)
+
+    def _decode_blocks(self, blocks: list[MessageBlock]) -> None:
+        records = [record for block in blocks for record in block.records]
+        sizes = [len(block.records) for block in blocks]
+        recv_ns = np.concatenate([np.frombuffer(block.recv_ns, np.int64) for block in blocks])
+        seq = np.concatenate([np.arange(b.first_seq, b.first_seq + n) for b, n in zip(blocks, sizes, strict=True)])
+        batch = decode(records)
+        contract = self._contracts_of(batch, len(records))
+        self._quotes(batch.quotes, seq, recv_ns)
+        self._trades(batch.trades, seq, recv_ns)
+        self._depth(batch.depth, seq, recv_ns)
+        self._rejects(batch.rejects, seq, recv_ns)
+        self._add(
+            "messages",
+            contract,
+            seq=seq,
+            recv_ns=recv_ns,
+            connection=np.repeat(np.array([block.connection for block in blocks], np.int32), sizes),
+            payload=_texts(records),
+        )
+
+    def _quotes(self, entries: Entries[Quote], seq: Int64s, recv_ns: Int64s) -> None:
+        message, pos, values, codes = self._rows(entries)
+        resets = [(at, None if contract is None else self._code(contract)) for at, contract in self._resets]
+        before = {self._code(contract): quote for contract, quote in self.quote_state.items()}
+        state, changed, after = fill_forward(values, codes, seq[message], before, resets)
+        self.quote_state = {id_: after[code] for code, id_ in enumerate(self._ids) if code in after}
+        self._resets = []
+        times = {name: parse_times(_attribute(values, name)) for name in ("timestamp", "last_updated")}
+        self._add(
+            "quotes",
+            codes,
+            seq=seq[message],
+            recv_ns=recv_ns[message],
+            pos=pos,
+            exch_ns=times["timestamp"],
+            updated_ns=times["last_updated"],
+            changed=changed,
+            **state,
+        )
+
+    def _trades(self, entries: Entries[Trade], seq: Int64s, recv_ns: Int64s) -> None:
+        message, pos, values, codes = self._rows(entries)
+        self._add(
+            "trades",
+            codes,
+            seq=seq[message],
+            recv_ns=recv_ns[message],
+            pos=pos,
+            exch_ns=parse_times(_attribute(values, "timestamp")),
+            price=_attribute(values, "price"),
+            volume=_attribute(values, "volume"),
+            side=_attribute(values, "type"),
+        )
+
+    def _depth(self, entries: Entries[DepthEntry], seq: Int64s, recv_ns: Int64s) -> None:
+        message, pos, values, codes = self._rows(entries)
+        self._add(
+            "depth",
+            codes,
+            seq=seq[message],
+            recv_ns=recv_ns[message],
+            pos=pos,
+            exch_ns=parse_times(_attribute(values, "timestamp")),
+            dom_type=_attribute(values, "type"),
+            price=_attribute(values, "price"),
+            volume=_attribute(values, "volume"),
+            current_volume=_attribute(values, "current_volume"),
+        )
+
+    def _rejects(self, rejects: list[Reject], seq: Int64s, recv_ns: Int64s) -> None:
+        if rejects:
+            message = np.array([reject.message for reject in rejects])
+            self._add(
+                "rejects",
+                self._codes_of([reject.contract_id for reject in rejects]),
+                seq=seq[message],
+                recv_ns=recv_ns[message],
+                pos=[reject.pos for reject in rejects],
+                table=[reject.table for reject in rejects],
+                reason=[reject.reason.value for reject in rejects],
+                payload=[reject.payload for reject in rejects],
+            )
+
+    def _add(self, table: str, codes: Int32s, /, **columns: object) -> None:
+        if len(codes):
+            indices = pa.array(codes, mask=codes == _NO_CONTRACT)
+            contract = pa.DictionaryArray.from_arrays(indices, pa.array(self._ids, pa.string()))
+            schema = arrow_schema(table, contract=True)
+            arrays = [contract, *(_array(columns[field.name], field.type) for field in list(schema)[1:])]
+            batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            self._batches[table].append(batch)
+            self.counts[table] += len(codes)
+            self.implausible.update(implausible(table, batch, self._contracts))
+
+    def _rows(self, entries: Entries[Any]) -> tuple[Int64s, Int32s, list[Any], Int32s]:
+        """The message, the position, the value and the contract of each entry that has a value."""
+        count = np.array(entries.count, np.int64)
+        message = np.repeat(np.array(entries.message, np.int64), count)
+        pos = (np.arange(len(message)) - np.repeat(np.cumsum(count) - count, count)).astype(np.int32)
+        codes = np.repeat(self._codes_of(entries.contract_id), count)
+        if None not in entries.values:
+            return message, pos, entries.values, codes
+        kept = np.array([value is not None for value in entries.values])
+        return message[kept], pos[kept], [value for value in entries.values if value is not None], codes[kept]
+
+    def _contracts_of(self, batch: Batch, messages: int) -> Int32s:
+        """The contract of each message; of none where it can't be read."""
+        codes = np.full(messages, _NO_CONTRACT, np.int32)
+        for entries in (batch.quotes, batch.trades, batch.depth):
+            codes[entries.message] = self._codes_of(entries.contract_id)
+        return codes
+
+    def _codes_of(self, contract_ids: Sequence[str | None]) -> Int32s:
+        return np.fromiter(map(self._code, contract_ids), np.int32, len(contract_ids))
+
+    def _code(self, contract_id: str | None) -> int:
+        code = self._codes.get(contract_id)
+        if code is None:
+            usable = partition_of(contract_folder(contract_id))
+            if usable is None:
+                code = _NO_CONTRACT
+            else:
+                code = len(self._ids)
+                self._ids.append(usable)
+            self._codes[contract_id] = code
+        return code
+
+
+def _attribute(values: list[Any], name: str) -> list[Any]:
+    return list(map(attrgetter(name), values))
+
+
+def _array(values: object, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _texts(records: list[bytes]) -> pa.StringArray:
+    """The records as a column of text, in one piece where all is UTF-8."""
+    joined = b"".join(records)
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return pa.array(map(record_text, records), pa.string())
+    offsets = np.zeros(len(records) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, records), np.int32, len(records)), out=offsets[1:])
+    return pa.StringArray.from_buffers(len(records), pa.py_buffer(offsets), pa.py_buffer(joined))

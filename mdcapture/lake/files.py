@@ -1,0 +1,85 @@
+"""Writing so that it lasts: a name appears only when what is behind it is whole and on the disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mdcapture.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["TEMPORARY", "make_folder", "publish_file", "replace_file", "sha256_of", "storage_errors", "sync_folder"]
+
+TEMPORARY = ".tmp"
+"""The suffix of files that are not finished: no reader's pattern matches it."""
+
+_NEXT_STEP = {
+    errno.ENOSPC: "free some space; what is in the journal is sealed at the next start",
+    errno.EDQUOT: "free some space; what is in the journal is sealed at the next start",
+    errno.EROFS: "choose another folder with --lake",
+    errno.EACCES: "give this user the right to write there, or choose another folder with --lake",
+    errno.EPERM: "give this user the right to write there, or choose another folder with --lake",
+    errno.ENOTDIR: "a file is where a folder should be: choose another folder with --lake",
+    errno.EEXIST: "a file is where a folder should be: choose another folder with --lake",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk says into a StorageError that says what to do."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        step = _NEXT_STEP.get(error.errno or 0, "check the disk and try again")
+        raise StorageError(error.errno, f"can't write {path}: {error.strerror}; {step}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names onto the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each name forced onto the disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def publish_file(temporary: Path, final: Path) -> None:
+    """Give a finished, synced file its name."""
+    with storage_errors(final):
+        temporary.rename(final)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file at once: readers see the old content or the new, also after a crash."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with storage_errors(path):
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

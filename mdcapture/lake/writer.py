@@ -1,0 +1,100 @@
+"""A session that is being written: its id, its lock, its first manifest and its journal."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from mdcapture.errors import StorageError
+from mdcapture.lake.files import make_folder, storage_errors
+from mdcapture.lake.journal import Journal
+from mdcapture.lake.layout import journal_folder, manifest_path, session_id_at
+from mdcapture.lake.locks import OWNER_LOCK, hold
+from mdcapture.lake.manifest import Contract, Manifest, write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["OpenSession", "open_session"]
+
+_ATTEMPTS = 1000
+
+
+class OpenSession:
+    """What the writer of a session needs: where it is, what it said of it, and where messages go."""
+
+    def __init__(self, root: Path, manifest: Manifest, journal: Journal) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.journal = journal
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self.manifest.session_id
+
+
+@contextmanager
+def open_session(
+    root: Path,
+    start_ns: int,
+    *,
+    source: str = "gateway",
+    config: Mapping[str, Any] | None = None,
+    contracts: Sequence[Contract] = (),
+) -> Iterator[OpenSession]:
+    """Begin a session and hold it to the block's end, where its journal is closed.
+
+    To end the session for good, close the journal and `finish` it inside of the block, while it is still held.
+
+    Args:
+        root: The lake, made if it does not exist.
+        start_ns: When it begins; gives the id, with a suffix where another began in the same second.
+        source: Where its messages come from: `gateway`, or the name of a tape.
+        config: The settings that it is captured with, without secrets.
+        contracts: What is known of its contracts.
+
+    Raises:
+        StorageError: The lake can't be written.
+    """
+    make_folder(root / "journal")
+    make_folder(root / "sessions")
+    session_id = _claim(root, start_ns)
+    folder = journal_folder(root, session_id)
+    with hold(folder / OWNER_LOCK):
+        manifest = Manifest(
+            session_id=session_id,
+            software=f"mdcapture {version('mdcapture')}",
+            source=source,
+            created_ns=start_ns,
+            config=dict(config or {}),
+            contracts=list(contracts),
+        )
+        write_manifest(root, manifest)
+        journal = Journal(folder)
+        try:
+            yield OpenSession(root, manifest, journal)
+        finally:
+            journal.close()
+
+
+def _claim(root: Path, start_ns: int) -> str:
+    """Make the journal folder of an id that nobody has: making a folder succeeds for one process only."""
+    for attempt in range(1, _ATTEMPTS):
+        session_id = session_id_at(start_ns, attempt)
+        if manifest_path(root, session_id).exists():
+            continue
+        folder = journal_folder(root, session_id)
+        try:
+            with storage_errors(folder):
+                folder.mkdir()
+        except StorageError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                continue
+            raise
+        return session_id
+    raise StorageError(
+        None, f"{_ATTEMPTS} sessions of {root} began in one second: is something starting them in a loop?"
+    )

@@ -130,6 +130,9 @@ class Decoder:
             else:
                 self._incident(self._damage(block))
         self._decode()
+        for _, contract_id in self._resets:  # no quote has followed these yet
+            self.quote_state = {one: quote for one, quote in self.quote_state.items() if contract_id not in (None, one)}
+        self._resets = []
 
     def tables(self) -> dict[str, pa.Table]:
         """The rows so far, each table led by the contract, in the order (recv_ns, seq, pos)."""

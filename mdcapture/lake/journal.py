@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from mdcapture.errors import StorageError
+from mdcapture.lake.files import sync_folder
 from mdcapture.lake.layout import segment_number, segment_path
 from mdcapture.lake.schema import Incident
 
@@ -196,17 +197,29 @@ class Journal:
         self.pending_bytes = 0
 
     def sync(self) -> None:
-        """Force what is written onto the disk; slow, so made for another thread."""
+        """Force what is written onto the disk; slow, so made for a thread, but the same one as `retire`."""
+        if self._unnamed:
+            self._unnamed = False
+            sync_folder(self._folder)
         os.fdatasync(self._fd)
 
-    def roll(self) -> None:
-        """Close the segment and open the next one."""
+    def roll(self) -> int:
+        """Go on in the next segment.
+
+        Returns:
+            The descriptor of the one before, for `retire`; only then may that segment be sealed.
+        """
         self.flush()
-        self.sync()
-        os.close(self._fd)
+        before = self._fd
         self.segment += 1
         self.segment_bytes = 0
         self._fd = self._open()
+        return before
+
+    def retire(self, fd: int) -> None:
+        """Force a segment that is no longer written onto the disk, and close it; slow, made for a thread."""
+        os.fdatasync(fd)
+        os.close(fd)
 
     def close(self) -> None:
         """Write, force and close, once; the last segment stays, to be sealed."""
@@ -222,11 +235,7 @@ class Journal:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         except OSError as error:
             raise StorageError(error.errno, f"the journal can't be opened at {path} ({error.strerror})") from error
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._unnamed = True
         return fd
 
     def _cut(self) -> None:

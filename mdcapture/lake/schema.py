@@ -78,6 +78,7 @@ class IncidentKind(StrEnum):
     CLOCK_STEP = "clock_step"
     LIMIT = "limit"
     HANDLER_DROPPED = "handler_dropped"
+    HANDLER_FAILED = "handler_failed"
     JOURNAL_DAMAGED = "journal_damaged"
     STOPPED = "stopped"
 

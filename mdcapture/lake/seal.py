@@ -16,7 +16,6 @@ import shutil
 import sys
 from collections import defaultdict
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +34,7 @@ from mdcapture.lake.schema import ORDER, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from mdcapture.lake.manifest import State
 
@@ -212,7 +212,3 @@ def _in_order(root: Path, files: Sequence[SealedFile]) -> Iterator[pa.Table]:
     else:
         rows = pa.concat_tables(read_parts(root, files))
         yield rows.sort_by([(name, "ascending") for name in ORDER if name in rows.column_names])
-
-
-if __name__ == "__main__":
-    seal(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

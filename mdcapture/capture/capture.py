@@ -1,0 +1,301 @@
+"""The capture's event loop: the hub's records to the journal, and all that has to happen now and then.
+
+hub ──▶ scribe ──▶ journal           at once
+          └ flush                    after flush_ms at the latest: one write
+sync                                 each sync_ms, in the disk's thread: fdatasync
+segments                             each segment_s or segment_mb: the next one; a process seals the one before
+limits                               each memory_check_s: memory, disk
+trading days                         at the day's end: the next session, with the contracts of that day
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import psutil
+
+from mdcapture.capture import sealing
+from mdcapture.capture.scribe import Scribe
+from mdcapture.capture.trading_day import next_roll_ns
+from mdcapture.errors import GatewayError, StorageError
+from mdcapture.gateway.hub import Hub, Subscription
+from mdcapture.gateway.rest import Credentials, RestClient, endpoints, resolve
+from mdcapture.gateway.retry import RetryPolicy
+from mdcapture.lake.schema import STREAMS, Incident, IncidentKind
+from mdcapture.lake.writer import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from mdcapture.capture.feed import Feed
+    from mdcapture.config import Config
+    from mdcapture.lake.manifest import Contract
+    from mdcapture.lake.writer import OpenSession
+
+__all__ = ["Capture"]
+
+_log = logging.getLogger(__name__)
+
+_MB: Final = 1024 * 1024
+_LONGEST_SLEEP_S: Final = 30.0
+
+
+class Capture:
+    """One run of a recorder, in the event loop of its own thread.
+
+    Args:
+        config: What to capture.
+        credentials: Who asks for it.
+        feed: Who listens.
+        clock: Nanoseconds since the epoch, UTC.
+
+    Attributes:
+        session_ids: The sessions so far, the running one last.
+        scribe: Who writes; None before the first session is open.
+    """
+
+    def __init__(self, config: Config, credentials: Credentials, feed: Feed, clock: Callable[[], int]) -> None:
+        self.session_ids: list[str] = []
+        self.scribe: Scribe | None = None
+        self._config = config
+        self._credentials = credentials
+        self._feed = feed
+        self._clock = clock
+        self._root = Path(config.lake)
+        self._where = endpoints(config.gateway, config.hub)
+        self._stopped = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hub: Hub | None = None
+        self._disk = ThreadPoolExecutor(1, "mdcapture-disk")
+        self._held: dict[str, ExitStack] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._sealing: asyncio.Task[bool] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the hub's connection stands."""
+        return self._hub is not None and self._hub.connected
+
+    def stop(self) -> None:
+        """Let `run` end; from any thread."""
+        if self._loop is None:
+            self._stopped.set()
+        else:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def tell(self, kind: IncidentKind, detail: str) -> None:
+        """Note that something happened just now; from any thread."""
+        now_ns = self._clock()
+        if self._loop is not None and self.scribe is not None:
+            incident = Incident(kind, None, None, now_ns, now_ns, detail)
+            self._loop.call_soon_threadsafe(self.scribe.on_incident, incident)
+
+    async def run(self) -> None:
+        """Capture until told to stop, or until a limit or an error ends it; what has arrived is sealed in any case.
+
+        Raises:
+            GatewayError: The gateway refused, or stayed away for longer than the configuration allows.
+            StorageError: The disk refused, or is nearly full; the journal keeps what could not be sealed.
+        """
+        self._loop = asyncio.get_running_loop()
+        async with RestClient(self._where.api, self._credentials) as rest:
+            contracts = await self._resolve(rest)
+            session = await self._open(contracts)
+            recovery = asyncio.create_task(sealing.recover(self._root))
+            scribe = self.scribe = Scribe(
+                session,
+                self._feed,
+                clock=self._clock,
+                schedule=self._flush_soon,
+                flush_bytes=self._config.flush_kb * 1024,
+                count=self._config.count,
+            )
+            policy = RetryPolicy(
+                first_s=self._config.reconnect_first_s,
+                max_s=self._config.reconnect_max_s,
+                attempts=self._config.reconnect_attempts,
+            )
+            hub = self._hub = Hub(self._where.hub, rest.token, scribe, policy=policy, clock=self._clock)
+            hub.subscribe(self._subscriptions(contracts))
+            try:
+                await _until_one_ends(
+                    hub.run(),
+                    self._stopped.wait(),
+                    self._time_is_over(),
+                    scribe.enough.wait(),
+                    self._sync(scribe),
+                    self._segments(scribe),
+                    self._limits(),
+                    self._trading_days(rest, hub, scribe, contracts),
+                )
+            finally:
+                hub.stop()
+                await self._close(scribe.session)
+                await asyncio.gather(recovery, *self._closing)
+                self._disk.shutdown()
+
+    # What it is about.
+
+    async def _resolve(self, rest: RestClient) -> list[Contract]:
+        contracts = [await resolve(rest, text) for text in self._config.contracts]
+        return list({contract.contract_id: contract for contract in contracts}.values())
+
+    def _subscriptions(self, contracts: Sequence[Contract]) -> list[Subscription]:
+        streams = [stream for stream in STREAMS if getattr(self._config, stream)]
+        return [Subscription(stream, contract.contract_id) for contract in contracts for stream in streams]
+
+    # Sessions.
+
+    async def _open(self, contracts: Sequence[Contract]) -> OpenSession:
+        held = ExitStack()
+
+        def enter() -> OpenSession:
+            config = msgspec.to_builtins(self._config)
+            return held.enter_context(open_session(self._root, self._clock(), config=config, contracts=contracts))
+
+        session = await asyncio.get_running_loop().run_in_executor(self._disk, enter)
+        self._held[session.session_id] = held
+        self.session_ids.append(session.session_id)
+        _log.info("%s: capturing %s", session.session_id, ", ".join(contract.contract_id for contract in contracts))
+        return session
+
+    async def _close(self, session: OpenSession) -> None:
+        """Close a session's journal, have the rest of it sealed, and let go of it."""
+        with self._held.pop(session.session_id):
+            await asyncio.get_running_loop().run_in_executor(self._disk, session.journal.close)
+            if self._sealing is not None:
+                await self._sealing
+            await sealing.finish(self._root, session.session_id)
+        _log.info("%s: sealed", session.session_id)
+
+    async def _trading_days(self, rest: RestClient, hub: Hub, scribe: Scribe, contracts: list[Contract]) -> object:
+        """At each day's end begin a session with that day's contracts, on the same connection.
+
+        All is subscribed to once more, and nothing is unsubscribed before: the gateway may answer with a fresh
+        snapshot, and not a message is missed while it does.
+        """
+        while True:
+            roll_ns = next_roll_ns(self._clock(), self._config.roll_time, self._config.roll_zone)
+            if roll_ns is None:
+                return await asyncio.Event().wait()
+            while (left_s := (roll_ns - self._clock()) / 1e9) > 0:  # noqa: ASYNC110  # the clock may be set meanwhile
+                await asyncio.sleep(min(left_s, _LONGEST_SLEEP_S))
+            before, contracts = contracts, await self._contracts_of_the_day(rest, contracts)
+            ended = scribe.turn(await self._open(contracts))
+            gone = set(self._subscriptions(before)) - set(self._subscriptions(contracts))
+            hub.unsubscribe(gone)
+            hub.subscribe(self._subscriptions(contracts), again=True)
+            closing = asyncio.create_task(self._close(ended))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _contracts_of_the_day(self, rest: RestClient, before: list[Contract]) -> list[Contract]:
+        try:
+            return await self._resolve(rest)
+        except GatewayError as error:
+            _log.warning("the day's contracts can't be looked up (%s); yesterday's go on", error)
+            return before
+
+    # Now and then.
+
+    def _flush_soon(self) -> None:
+        assert self._loop is not None
+        assert self.scribe is not None
+        self._loop.call_later(self._config.flush_ms / 1000, self.scribe.flush)
+
+    async def _time_is_over(self) -> None:
+        if self._config.duration_s is None:
+            await asyncio.Event().wait()
+        else:
+            await asyncio.sleep(self._config.duration_s)
+
+    async def _sync(self, scribe: Scribe) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._config.sync_ms / 1000)
+            try:
+                await loop.run_in_executor(self._disk, scribe.session.journal.sync)
+            except OSError as error:
+                _log.warning("the journal can't be forced onto the disk: %s", error)
+
+    async def _segments(self, scribe: Scribe) -> None:
+        """Close a segment when it is old or large enough, and have it sealed; one process at a time."""
+        config = self._config
+        loop = asyncio.get_running_loop()
+        opened_s = loop.time()
+        while True:
+            await asyncio.sleep(min(1.0, config.segment_s / 10))
+            session = scribe.session
+            size = session.journal.segment_bytes
+            old = loop.time() - opened_s >= config.segment_s and size > 0
+            if (old or size >= config.segment_mb * _MB) and (self._sealing is None or self._sealing.done()):
+                opened_s = loop.time()
+                await self._close_segment(session)
+
+    async def _close_segment(self, session: OpenSession) -> None:
+        """Go on in the next segment, and begin to seal what came before."""
+        journal = session.journal
+        try:
+            before = journal.roll()
+        except StorageError as error:
+            _log.warning("%s; this segment of the journal goes on", error)
+            return
+        await asyncio.get_running_loop().run_in_executor(self._disk, journal.retire, before)
+        self._sealing = asyncio.create_task(sealing.seal(self._root, session.session_id, journal.segment - 1))
+
+    async def _limits(self) -> None:
+        """Look at memory and disk; the journal is the last to feel either."""
+        config = self._config
+        process = psutil.Process()
+        told: set[str] = set()
+        while True:
+            memory_mb = process.memory_info().rss / _MB
+            free_mb = shutil.disk_usage(self._root).free / _MB
+            memory, disk = f"{memory_mb:.0f} MB of memory are used", f"{free_mb:.0f} MB of disk are free"
+            self._check(told, "memory_hard", memory, self._feed.close, reached=memory_mb > config.memory_hard_mb)
+            self._check(told, "memory_soft", memory, self._release, reached=memory_mb > config.memory_soft_mb)
+            self._check(told, "disk_warn", disk, None, reached=free_mb < config.disk_warn_mb)
+            if free_mb < config.disk_stop_mb:
+                self.tell(IncidentKind.LIMIT, f"disk_stop: {disk}")
+                raise StorageError(
+                    None,
+                    f"{disk}, less than disk_stop_mb ({config.disk_stop_mb:.0f}): the capture has ended cleanly, with "
+                    "all that had arrived; free some space and start it again",
+                )
+            await asyncio.sleep(config.memory_check_s)
+
+    def _check(self, told: set[str], limit: str, detail: str, act: Callable[[], Any] | None, *, reached: bool) -> None:
+        """Act on a limit while it is reached, and tell it once."""
+        if not reached:
+            told.discard(limit)
+            return
+        if limit not in told:
+            told.add(limit)
+            self.tell(IncidentKind.LIMIT, f"{limit}: {detail}")
+        if act is not None:
+            act()
+
+    def _release(self) -> None:
+        self._feed.clear()
+        gc.collect()
+
+
+async def _until_one_ends(*courses: Coroutine[Any, Any, object]) -> None:
+    """Run all until one of them ends, then end the others; what it raised is raised."""
+    tasks = [asyncio.create_task(course) for course in courses]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,151 @@
+"""From the hub to the journal, and to whoever listens: what happens for every message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from mdcapture.capture.feed import MessageBatch
+from mdcapture.errors import StorageError
+from mdcapture.lake.schema import Incident, IncidentKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mdcapture.capture.feed import Feed
+    from mdcapture.lake.writer import OpenSession
+
+__all__ = ["Scribe"]
+
+_log = logging.getLogger(__name__)
+
+
+class Scribe:
+    """The hub's listener (`HubEvents`): journals at once, hands over at each flush.
+
+    Args:
+        session: The session that is written; `turn` changes it.
+        feed: Who gets the messages when they are on disk.
+        clock: Nanoseconds since the epoch.
+        schedule: Asks for `flush` to be called soon.
+        flush_bytes: Flush at once when this much waits.
+        count: How many messages are enough; None for no number.
+
+    Attributes:
+        messages: Messages received by all sessions so far.
+        incidents: Incidents so far.
+        flush_delay_ns: The longest time that a message of the last flush had waited.
+        enough: Set when `count` messages are journaled.
+    """
+
+    def __init__(
+        self,
+        session: OpenSession,
+        feed: Feed,
+        *,
+        clock: Callable[[], int],
+        schedule: Callable[[], None],
+        flush_bytes: int,
+        count: int | None = None,
+    ) -> None:
+        self.messages = 0
+        self.incidents = 0
+        self.flush_delay_ns = 0
+        self.enough = asyncio.Event()
+        self._count = count
+        self._session = session
+        self._feed = feed
+        self._clock = clock
+        self._schedule = schedule
+        self._flush_bytes = flush_bytes
+        self._scheduled = False
+        self._disk_failed_ns: int | None = None
+        self._dropping_ns: int | None = None
+        self._recv_ns: list[int] = []
+        self._records: list[bytes] = []
+
+    @property
+    def session(self) -> OpenSession:
+        """The session that is written."""
+        return self._session
+
+    def on_records(self, recv_ns: int, connection: int, records: list[bytes]) -> None:
+        """Take data records, in the order of arrival."""
+        journal = self._session.journal
+        journal.append(recv_ns, connection, records)
+        count = len(records)
+        self.messages += count
+        self._records += records
+        self._recv_ns += [recv_ns] * count
+        if journal.pending_bytes >= self._flush_bytes and self._disk_failed_ns is None:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._schedule()
+
+    def on_incident(self, incident: Incident) -> None:
+        """Take what happened, in its place between the messages."""
+        self._hand_over()
+        self.incidents += 1
+        self._session.journal.note(self._clock(), incident)
+        self._feed.put(incident)
+        level = logging.INFO if incident.kind in _ROUTINE else logging.WARNING
+        _log.log(level, "%s", describe(incident))
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule()
+
+    def flush(self) -> None:
+        """Write what waits; a disk that refuses is an incident, and the next flush tries again."""
+        self._scheduled = False
+        try:
+            self._session.journal.flush()
+        except StorageError as error:
+            if self._disk_failed_ns is None:
+                self._disk_failed_ns = self._clock()
+                _log.error("%s; it is tried again", error)
+            return
+        if self._recv_ns:
+            self.flush_delay_ns = self._clock() - self._recv_ns[0]
+        self._hand_over()
+        if self._count is not None and self.messages >= self._count:
+            self.enough.set()
+        if self._disk_failed_ns is not None:
+            since, self._disk_failed_ns = self._disk_failed_ns, None
+            detail = "the disk refused to be written; nothing was lost"
+            self.on_incident(Incident(IncidentKind.LIMIT, None, None, since, self._clock(), detail))
+
+    def turn(self, session: OpenSession) -> OpenSession:
+        """Go on in another session.
+
+        Returns:
+            The one before, flushed.
+        """
+        before = self._session
+        self.flush()
+        self._session = session
+        return before
+
+    def _hand_over(self) -> None:
+        if self._records:
+            first_seq = self._session.journal.next_seq - len(self._records)
+            batch = MessageBatch(self._session.session_id, first_seq, self._recv_ns, self._records)
+            self._recv_ns, self._records = [], []
+            if not self._feed.put(batch):
+                self._dropping_ns = self._dropping_ns or batch.recv_ns[0]
+            elif self._dropping_ns is not None:
+                since, self._dropping_ns = self._dropping_ns, None
+                detail = f"handlers were too slow; {self._feed.dropped} messages have passed them by so far"
+                self.on_incident(Incident(IncidentKind.HANDLER_DROPPED, None, None, since, batch.recv_ns[0], detail))
+
+
+_ROUTINE = (IncidentKind.CONNECTED, IncidentKind.SUBSCRIBING, IncidentKind.SUBSCRIBED, IncidentKind.STOPPED)
+
+
+def describe(incident: Incident) -> str:
+    """An incident as a line for people."""
+    where = " ".join(part for part in (incident.contract_id, incident.stream) if part)
+    what = incident.kind.replace("_", " ")
+    lasted = "" if incident.to_ns is None else f", {(incident.to_ns - incident.from_ns) / 1e9:.1f} s"
+    return f"{what}{f' {where}' if where else ''}{lasted}{f': {incident.detail}' if incident.detail else ''}"

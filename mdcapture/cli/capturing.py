@@ -1,0 +1,228 @@
+"""Commands that bring data in: `capture`, `import`, `simulate`, `contracts`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from mdcapture.cli.options import (
+    Contracts,
+    Duration,
+    Gateway,
+    HubUrl,
+    Json,
+    LakeFolder,
+    OutputFormat,
+    Username,
+    chosen_format,
+    lake_root,
+)
+from mdcapture.config import load_config, read_api_key
+from mdcapture.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from mdcapture.config import Config
+    from mdcapture.lake.manifest import Contract
+
+__all__ = ["COMMANDS", "COUNTS", "import_", "print_summary"]
+
+
+def capture(
+    contract: Contracts = None,
+    lake: LakeFolder = None,
+    gateway: Gateway = None,
+    hub: HubUrl = None,
+    username: Username = None,
+    *,
+    quotes: Annotated[bool | None, typer.Option(help="Capture quotes.")] = None,
+    trades: Annotated[bool | None, typer.Option(help="Capture trades.")] = None,
+    depth: Annotated[bool | None, typer.Option(help="Capture market depth.")] = None,
+    duration: Duration = None,
+    count: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting (`mdcapture config show` lists them)."),
+    ] = None,
+    stats: Annotated[
+        str, typer.Option(help="Live statistics on stderr: auto, live, plain, json or none.", metavar="HOW")
+    ] = "auto",
+    json: Json = False,
+) -> None:
+    """Capture quotes, trades and market depth until interrupted.
+
+    The API key is read from MDCAPTURE_API_KEY, from the file that MDCAPTURE_API_KEY_FILE names, or asked for. Ctrl-C
+    ends the capture and seals what has arrived; a second one does not wait for the sealing.
+    """
+    from mdcapture.capture.recorder import Recorder
+    from mdcapture.cli.statistics import show_statistics
+
+    arguments: dict[str, Any] = {
+        "contracts": contract or None,
+        "lake": lake,
+        "gateway": gateway,
+        "hub": hub,
+        "username": username,
+        "quotes": quotes,
+        "trades": trades,
+        "depth": depth,
+        "duration_s": duration,
+        "count": count,
+    }
+    settings, key = _who(load_config(arguments | _pairs(setting), file=config).config)
+    with Recorder(settings, api_key=key) as recorder:
+        signal.signal(signal.SIGTERM, lambda *_: recorder.stop())
+        signal.signal(signal.SIGINT, _Interrupt(recorder.stop))
+        recorder.start()
+        captured = show_statistics(recorder, how=stats, every_s=settings.stats_s)
+    print_summary(msgspec.structs.asdict(captured), json=json)
+
+
+def import_(
+    tape: Annotated[str, typer.Argument(metavar="TAPE", help="A tape (plain, .zst, .gz), or - for standard input.")],
+    lake: LakeFolder = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Import a tape: lines of a receive time in nanoseconds, a space, and a hub record."""
+    from mdcapture.cli.progress import counting
+    from mdcapture.interop.importing import import_tape
+
+    with counting("messages") as progress:
+        manifest = import_tape(tape, lake_root(lake), progress=progress)
+    counts = {name: manifest.counts.get(name, 0) for name in COUNTS}
+    print_summary({"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json)
+
+
+def simulate(
+    contract: Contracts = None,
+    *,
+    tape: Annotated[str | None, typer.Option(help="Play this tape (- for standard input).", metavar="TAPE")] = None,
+    speed: Annotated[str, typer.Option(help="Market seconds a second, or max: as fast as the clients read.")] = "1",
+    rate: Annotated[float, typer.Option(help="Messages a second of each contract of the synthetic market.")] = 124.0,
+    seed: Annotated[int, typer.Option(help="Of the synthetic market, of packing and of random faults.")] = 1,
+    pack: Annotated[bool, typer.Option("--pack", help="Pack records into frames, and split them, at random.")] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND[:STREAM][@S][+S]", help="Let something go wrong; repeat for more (see the docs)."),
+    ] = None,
+    fault_rate: Annotated[float, typer.Option(help="Random faults a minute.")] = 0.0,
+    rate_limits: Annotated[bool, typer.Option("--rate-limits", help="Hold clients to the REST limits.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when the tape has, and the clients have gone.")] = False,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 0,
+    key: Annotated[str, typer.Option(help="The API key that lets any user in.")] = "demo",
+) -> None:
+    """Run a local gateway: a tape, or a synthetic market. Its first line names its addresses.
+
+    Point `mdcapture capture --gateway` at the `api` address; any user name and the key `demo` will do.
+    """
+    from mdcapture.gateway.simulator import SimulatorConfig, parse_speed, serve
+
+    serve(
+        SimulatorConfig(
+            tape=tape,
+            speed=parse_speed(speed),
+            contracts=tuple(contract or ()),
+            rate=rate,
+            seed=seed,
+            pack=pack,
+            faults=tuple(fault or ()),
+            fault_rate=fault_rate,
+            rate_limits=rate_limits,
+            once=once,
+            host=host,
+            port=port,
+            api_key=key,
+        )
+    )
+
+
+def contracts(
+    text: Annotated[str, typer.Argument(help="A name, a root or an id; nothing lists what is available.")] = "",
+    gateway: Gateway = None,
+    username: Username = None,
+    *,
+    live: Annotated[bool, typer.Option(help="Only contracts of the live data subscription.")] = False,
+    format_: OutputFormat = None,
+    json: Json = False,
+) -> None:
+    """Look contracts up at the gateway."""
+    import asyncio
+
+    from mdcapture.cli.output import write_records
+
+    settings, key = _who(load_config({"gateway": gateway, "username": username}).config)
+    found = asyncio.run(_look_up(settings, key, text, live=live))
+    write_records([msgspec.structs.asdict(contract) for contract in found], chosen_format(format_, json=json))
+
+
+async def _look_up(config: Config, key: str, text: str, *, live: bool) -> list[Contract]:
+    from mdcapture.gateway.rest import Credentials, RestClient, endpoints
+
+    assert config.username is not None
+    async with RestClient(endpoints(config.gateway, config.hub).api, Credentials(config.username, key)) as rest:
+        return await (rest.search(text, live=live) if text else rest.available(live=live))
+
+
+COMMANDS = (capture, simulate, contracts)
+COUNTS = ("messages", "quotes", "trades", "depth", "rejects", "incidents")
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    """`NAME=VALUE` settings."""
+    pairs = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {text}: write NAME=VALUE, as --set segment_s=60")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _who(config: Config) -> tuple[Config, str]:
+    """The configuration with a user name, and the API key; asked for where a person can answer."""
+    key = read_api_key()
+    username = config.username
+    if sys.stdin.isatty():
+        username = username or typer.prompt("User name", err=True)
+        key = key or typer.prompt("API key", hide_input=True, err=True)
+    if not username or not key:
+        missing = "user name (MDCAPTURE_USERNAME or --username)" if not username else "API key (MDCAPTURE_API_KEY)"
+        raise ConfigError(f"no {missing}: set it, or put the key into a file and name that in MDCAPTURE_API_KEY_FILE")
+    return msgspec.structs.replace(config, username=username), key
+
+
+class _Interrupt:
+    """The first Ctrl-C ends the capture; the second ends the program, with everything in the journal."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._again = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if self._again:
+            sys.stderr.write("\nended at once: the journal has everything; `mdcapture recover` seals it\n")
+            sys.stderr.flush()
+            os._exit(130)
+        self._again = True
+        sys.stderr.write("\nending: what has arrived is being sealed (Ctrl-C again to leave that for later)\n")
+        self._stop()
+
+
+def print_summary(summary: dict[str, Any], *, json: bool) -> None:
+    """The counts of one session, as JSON or as a line for people."""
+    if json:
+        typer.echo(msgspec.json.encode(summary).decode())
+    else:
+        counts = ", ".join(f"{summary[name]:,} {name}" for name in COUNTS)
+        typer.echo(f"{summary['session_id']} ({summary['status']}): {counts}")

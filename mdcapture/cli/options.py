@@ -1,0 +1,69 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdcapture.config import load_config, parse_duration
+from mdcapture.errors import UsageError
+
+__all__ = ["Contracts", "Duration", "Format", "Gateway", "HubUrl", "Json", "LakeFolder", "OutputFormat", "Username"]
+__all__ += ["chosen_format", "lake_root"]
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+LakeFolder = Annotated[
+    str | None, typer.Option("--lake", metavar="DIR", help="The lake's folder.  [default: MDCAPTURE_LAKE or ./data]")
+]
+OutputFormat = Annotated[Format | None, typer.Option("--format", help="How the result is printed.  [default: table]")]
+Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+Gateway = Annotated[
+    str | None,
+    typer.Option("--gateway", metavar="NAME|URL", help="topstepx, demo, another firm, or the URL of an API."),
+]
+HubUrl = Annotated[
+    str | None, typer.Option("--hub", metavar="URL", help="The market hub, where it does not follow from the gateway.")
+]
+Username = Annotated[str | None, typer.Option("--username", help="The gateway's user name.")]
+Contracts = Annotated[
+    list[str] | None,
+    typer.Option("--contract", metavar="ID|NAME", help="CON.F.US.MNQ.Z26, MNQZ6 or MNQ; repeat for several."),
+]
+Duration = Annotated[
+    float | None,
+    typer.Option("--duration", metavar="TIME", parser=parse_duration, help="Stop after 90, 90s, 5m or 2h."),
+]
+
+
+def lake_root(folder: str | None) -> Path:
+    """The lake's folder: what was said, or what the configuration says."""
+    return Path(load_config({"lake": folder}).config.lake)
+
+
+def chosen_format(given: Format | None, *, json: bool) -> Format:
+    """The one format that was asked for.
+
+    Raises:
+        UsageError: `--json` and another format were.
+    """
+    if json and given not in (None, Format.JSON):
+        raise UsageError(f"--json and --format {given} exclude each other")
+    return Format.JSON if json else given or Format.TABLE
+
+
+def is_terminal() -> bool:
+    """Whether a person is watching stderr."""
+    return sys.stderr.isatty()

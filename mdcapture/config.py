@@ -1,0 +1,208 @@
+"""The one validated configuration: defaults, `mdcapture.toml`, `MDCAPTURE_*`, and what the caller says, rising.
+
+The API key is no setting: it comes from the environment (`MDCAPTURE_API_KEY`), from a file (`MDCAPTURE_API_KEY_FILE`)
+or from a prompt, and is never kept here, where a manifest or an error could show it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+import msgspec
+
+from mdcapture.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CONFIG_FILE", "ENV_PREFIX", "Config", "Loaded", "load_config", "parse_duration", "read_api_key"]
+
+CONFIG_FILE: Final = "mdcapture.toml"
+ENV_PREFIX: Final = "MDCAPTURE_"
+_NO_SETTINGS: Final = {"API_KEY", "API_KEY_FILE", "CONFIG", "REFERENCE", "DEBUG"}
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting, with its default.
+
+    Attributes:
+        lake: The folder of the lake.
+        gateway: A preset's name (`topstepx`, `demo`, another firm's) or the URL of an API.
+        hub: The URL of the market hub, where it can't be derived from the API's.
+        username: The gateway's user name.
+        contracts: Contract ids (`CON.F.US.MNQ.Z26`), names (`MNQZ6`) or roots (`MNQ`).
+        quotes: Capture quotes.
+        trades: Capture trades.
+        depth: Capture market depth.
+        duration_s: Stop after this time; None to go on.
+        count: Stop after this many messages; None to go on.
+        flush_ms: The longest time that a message waits in memory before it is written to the journal.
+        flush_kb: The journal is written at once when this much waits.
+        sync_ms: How often the journal is forced onto the disk.
+        segment_s: A journal's segment is closed and sealed after this time.
+        segment_mb: A journal's segment is closed and sealed at this size.
+        roll_time: The trading day's end, when a long run begins a new session; empty for never.
+        roll_zone: The time zone of `roll_time`.
+        reconnect_attempts: Attempts to reconnect in a row before giving up; None for no limit.
+        reconnect_first_s: The first pause before reconnecting; each further one grows.
+        reconnect_max_s: The longest pause.
+        stats_s: How often live statistics are shown.
+        live_queue: Batches that wait for live handlers and statistics at most; beyond, they pass by the handlers.
+        gc_threshold: Allocations before Python's collector of garbage looks at the youngest objects.
+        memory_check_s: How often memory is looked at.
+        memory_soft_mb: Above this, the journal's segment is closed early and live queues are emptied.
+        memory_hard_mb: Above this, live handlers and statistics stop; the journal goes on.
+        disk_warn_mb: Below this much free disk, warn.
+        disk_stop_mb: Below this much free disk, stop cleanly.
+    """
+
+    lake: str = "./data"
+    gateway: str = "topstepx"
+    hub: str | None = None
+    username: str | None = None
+    contracts: list[str] = []
+    quotes: bool = True
+    trades: bool = True
+    depth: bool = True
+    duration_s: Positive | None = None
+    count: Count | None = None
+    flush_ms: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 5.0
+    flush_kb: Count = 256
+    sync_ms: Positive = 100.0
+    segment_s: Positive = 300.0
+    segment_mb: Count = 64
+    roll_time: Annotated[str, msgspec.Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")] = "17:00"
+    roll_zone: str = "America/Chicago"
+    reconnect_attempts: Count | None = None
+    reconnect_first_s: Positive = 1.0
+    reconnect_max_s: Positive = 60.0
+    stats_s: Positive = 1.0
+    live_queue: Count = 1000
+    gc_threshold: Count = 50_000
+    memory_check_s: Positive = 5.0
+    memory_soft_mb: Count = 1024
+    memory_hard_mb: Count = 2048
+    disk_warn_mb: NotNegative = 2048
+    disk_stop_mb: NotNegative = 256
+
+
+class Loaded(NamedTuple):
+    """A configuration, and where each value comes from: `default`, a file's path, a variable's name, or `argument`."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """Parse `90`, `90s`, `5m`, `2h`, `250ms` or `1d` to seconds.
+
+    Raises:
+        ConfigError: It is no duration.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ConfigError(f"{text!r} is no duration: write 90, 90s, 5m or 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def load_config(
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Put the configuration together.
+
+    Args:
+        arguments: What the caller says; None values are not said.
+        file: The configuration file; by default `MDCAPTURE_CONFIG`, or `mdcapture.toml` in this folder if there is one.
+        environ: The environment, by default the process's.
+
+    Raises:
+        ConfigError: A setting is unknown (the nearest known one is named) or out of its range.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Config.__struct_fields__, "default")
+    path = file or (Path(environ["MDCAPTURE_CONFIG"]) if "MDCAPTURE_CONFIG" in environ else None)
+    if path is not None or Path(CONFIG_FILE).is_file():
+        path = path or Path(CONFIG_FILE)
+        _take(values, origins, _read_file(path), str(path))
+    for name, text in environ.items():
+        setting = name.removeprefix(ENV_PREFIX)
+        if setting != name and setting not in _NO_SETTINGS:
+            _take(values, origins, {setting.lower(): _from_text(setting.lower(), text)}, name)
+    _take(values, origins, {key: value for key, value in (arguments or {}).items() if value is not None}, "argument")
+    return Loaded(_validate(values, origins), origins)
+
+
+def read_api_key(environ: Mapping[str, str] | None = None) -> str | None:
+    """The gateway's API key from the environment, or the file that it names; None if neither is there.
+
+    Raises:
+        ConfigError: The file can't be read, or is empty.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("MDCAPTURE_API_KEY"):
+        return environ["MDCAPTURE_API_KEY"].strip()
+    if "MDCAPTURE_API_KEY_FILE" not in environ:
+        return None
+    path = Path(environ["MDCAPTURE_API_KEY_FILE"])
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the API key's file {path} can't be read ({type(error).__name__})") from None
+    if not key:
+        raise ConfigError(f"the API key's file {path} is empty")
+    return key
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"the configuration file {path} can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} is no TOML: {error}") from None
+
+
+def _take(values: dict[str, Any], origins: dict[str, str], more: Mapping[str, Any], origin: str) -> None:
+    for name, value in more.items():
+        if name not in origins:
+            near = difflib.get_close_matches(name, origins, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "`mdcapture config show` lists the settings"
+            raise ConfigError(f"{origin}: there is no setting {name!r}; {hint}")
+        values[name] = parse_duration(value) if name.endswith("_s") and isinstance(value, str) else value
+        origins[name] = origin
+
+
+def _from_text(name: str, text: str) -> Any:  # noqa: ANN401  # whatever the setting's type takes
+    """A variable's text as the setting wants it: a list at its commas, nothing for none, the rest by msgspec."""
+    if name == "contracts":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return None if text.strip().lower() in ("", "none") and name != "roll_time" else text.strip()
+
+
+def _validate(values: dict[str, Any], origins: Mapping[str, str]) -> Config:
+    try:
+        return msgspec.convert(values, Config, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$.")
+        name = re.split(r"[\[`]", where)[0]
+        value = values.get(name)
+        raise ConfigError(
+            f"{origins.get(name, 'argument')}: {name} = {value!r}: {message[0].lower()}{message[1:]}"
+        ) from None

@@ -1,0 +1,86 @@
+"""A tape into a session: journaled and sealed like a capture, only with the times that the tape holds."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mdcapture.errors import UsageError
+from mdcapture.gateway.instruments import parse_id
+from mdcapture.gateway.tape import STDIN, read_tape
+from mdcapture.lake.seal import finish, recover, seal
+from mdcapture.lake.writer import open_session
+from mdcapture.wire.signalr import Logout, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mdcapture.lake.manifest import Contract, Manifest
+
+__all__ = ["import_tape"]
+
+_BLOCK_BYTES: Final = 256 * 1024
+_SEGMENT_BYTES: Final = 32 * 1024 * 1024
+_CONTRACT: Final = re.compile(rb'"arguments":\["(CON\.[^"\\]+)"')
+_LOOKED_AT: Final = 1000
+_CONNECTION: Final = 1
+
+
+def import_tape(source: str, root: Path, *, progress: Callable[[int], object] = lambda _: None) -> Manifest:
+    """Import a tape as a session of its own.
+
+    Args:
+        source: The tape's path, or `-` for the standard input.
+        root: The lake.
+        progress: Told of the messages so far, now and then.
+
+    Returns:
+        The manifest of the sealed session.
+
+    Raises:
+        UsageError: There is nothing on the tape, or a line is none; what came before it stays in the journal, and is
+            recovered.
+        StorageError: The lake can't be written.
+    """
+    recover(root)
+    records = _data(source)
+    head = [item for _, item in zip(range(_LOOKED_AT), records, strict=False)]
+    if not head:
+        raise UsageError(f"there is no message on the tape {source}: nothing was imported")
+    name = "standard input" if source == STDIN else source.rpartition("/")[2]
+    with open_session(root, head[0][0], source=f"tape {name}", contracts=_contracts(head)) as session:
+        journal = session.journal
+        for recv_ns, record in chain(head, records):
+            journal.append(recv_ns, _CONNECTION, [record])
+            if journal.pending_bytes >= _BLOCK_BYTES:
+                journal.flush()
+                progress(journal.next_seq)
+                if journal.segment_bytes >= _SEGMENT_BYTES:
+                    journal.retire(journal.roll())
+                    seal(root, session.session_id, journal.segment - 1)
+        journal.close()
+        progress(journal.next_seq)
+        return finish(root, session.session_id, "sealed")
+
+
+def _data(source: str) -> Iterator[tuple[int, bytes]]:
+    """The tape's data records, without what the protocol said to itself."""
+    for recv_ns, record in read_tape(source):
+        item = classify(record)
+        if isinstance(item, Logout):
+            yield recv_ns, item.record
+        elif isinstance(item, bytes):
+            yield recv_ns, item
+
+
+def _contracts(head: list[tuple[int, bytes]]) -> list[Contract]:
+    """What is known of the contracts that the tape begins with: tick sizes of futures do not change."""
+    ids = dict.fromkeys(
+        match[1].decode("ascii", "replace") for _, record in head if (match := _CONTRACT.search(record))
+    )
+    known = [listing.contract for contract_id in ids if (listing := parse_id(contract_id)) is not None]
+    return [msgspec.structs.replace(contract, source="known") for contract in known]

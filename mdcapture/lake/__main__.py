@@ -1,0 +1,36 @@
+"""The lake's work as a process of its own: `seal LAKE SESSION SEGMENT`, `finish LAKE SESSION`, `recover LAKE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mdcapture.errors import MdcaptureError
+from mdcapture.lake.seal import finish, recover, seal
+
+
+def main(arguments: list[str]) -> int:
+    """Do one piece of work, as the recorder asks for it.
+
+    Returns:
+        The exit code; an error is a line on stderr.
+    """
+    try:
+        match arguments:
+            case ["seal", lake, session_id, through]:
+                seal(Path(lake), session_id, int(through))
+            case ["finish", lake, session_id]:
+                finish(Path(lake), session_id, "sealed")
+            case ["recover", lake]:
+                recover(Path(lake))
+            case _:
+                sys.stderr.write(f"{__doc__}\n")
+                return 2
+    except MdcaptureError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Capture ProjectX market data without losing anything, and turn it into numbers that can be trusted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help is there in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 not found, 4 gateway unreachable, 5 gateway refused, "
     "6 storage, 130 interrupted.",

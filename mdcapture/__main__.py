@@ -1,0 +1,5 @@
+"""`python -m mdcapture`."""
+
+from mdcapture.cli import main
+
+main()

@@ -15,7 +15,7 @@ import gc
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +26,10 @@ from mdcapture.capture import sealing
 from mdcapture.capture.scribe import Scribe
 from mdcapture.capture.trading_day import next_roll_ns
 from mdcapture.errors import GatewayError, StorageError
+from mdcapture.gateway.contracts import resolve
+from mdcapture.gateway.endpoints import endpoints
 from mdcapture.gateway.hub import Hub, Subscription
-from mdcapture.gateway.rest import Credentials, RestClient, endpoints, resolve
+from mdcapture.gateway.rest import Credentials, RestClient
 from mdcapture.gateway.retry import RetryPolicy
 from mdcapture.lake.schema import STREAMS, Incident, IncidentKind
 from mdcapture.lake.writer import open_session
@@ -89,14 +91,19 @@ class Capture:
         if self._loop is None:
             self._stopped.set()
         else:
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._in_loop(self._stopped.set)
 
     def tell(self, kind: IncidentKind, detail: str) -> None:
         """Note that something happened just now; from any thread."""
         now_ns = self._clock()
         if self._loop is not None and self.scribe is not None:
             incident = Incident(kind, None, None, now_ns, now_ns, detail)
-            self._loop.call_soon_threadsafe(self.scribe.on_incident, incident)
+            self._in_loop(self.scribe.on_incident, incident)
+
+    def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has just ended
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     async def run(self) -> None:
         """Capture until told to stop, or until a limit or an error ends it; what has arrived is sealed in any case.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from mdcapture.config import Config
-    from mdcapture.lake.manifest import Contract
+    from mdcapture.gateway.rest import Listing
 
 __all__ = ["COMMANDS", "COUNTS", "import_", "print_summary"]
 
@@ -152,7 +152,6 @@ def contracts(
     gateway: Gateway = None,
     username: Username = None,
     *,
-    live: Annotated[bool, typer.Option(help="Only contracts of the live data subscription.")] = False,
     format_: OutputFormat = None,
     json: Json = False,
 ) -> None:
@@ -162,16 +161,18 @@ def contracts(
     from mdcapture.cli.output import write_records
 
     settings, key = _who(load_config({"gateway": gateway, "username": username}).config)
-    found = asyncio.run(_look_up(settings, key, text, live=live))
-    write_records([msgspec.structs.asdict(contract) for contract in found], chosen_format(format_, json=json))
+    found = asyncio.run(_look_up(settings, key, text))
+    rows = [msgspec.structs.asdict(listing.contract) | {"active": listing.active} for listing in found]
+    write_records(rows, chosen_format(format_, json=json))
 
 
-async def _look_up(config: Config, key: str, text: str, *, live: bool) -> list[Contract]:
-    from mdcapture.gateway.rest import Credentials, RestClient, endpoints
+async def _look_up(config: Config, key: str, text: str) -> list[Listing]:
+    from mdcapture.gateway.endpoints import endpoints
+    from mdcapture.gateway.rest import Credentials, RestClient
 
     assert config.username is not None
     async with RestClient(endpoints(config.gateway, config.hub).api, Credentials(config.username, key)) as rest:
-        return await (rest.search(text, live=live) if text else rest.available(live=live))
+        return await (rest.search(text) if text else rest.available())
 
 
 COMMANDS = (capture, simulate, contracts)

@@ -10,6 +10,7 @@ gone: `reread` is for those who open them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -27,7 +28,7 @@ from mdcapture.lake.manifest import Contract, Manifest, read_manifest, session_i
 from mdcapture.lake.schema import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mdcapture.lake.journal import IncidentBlock, MessageBlock

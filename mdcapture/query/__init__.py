@@ -1,1 +1,1 @@
-""""""
+"""Asking the lake in SQL."""

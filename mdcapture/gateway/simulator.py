@@ -1,0 +1,332 @@
+"""A local gateway: REST, market hub, a tape or a synthetic market, and faults on request.
+
+    Feed ──messages──▶ Player ──▶ HubServer ──frames──▶ clients
+                         │  └───▶ History ──bars──▶ RestServer
+                         └ Fault ──▶ Simulator.strike
+
+In a test or a program:
+
+    async with Simulator(SimulatorConfig(tape="es.ndjson.zst", speed=math.inf)) as simulator:
+        ...  # simulator.api, simulator.hub, simulator.logs, await simulator.strike(parse_fault("reset"))
+
+From the command line: `serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import json
+import math
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
+from aiohttp import web
+
+from mdcapture.errors import UsageError
+from mdcapture.gateway.faults import DOORS, GARBAGE, STREAMS, Fault, FaultKind, parse_fault, random_faults
+from mdcapture.gateway.feed import EVERYONE, Feed, Message, TapeFeed
+from mdcapture.gateway.history import History
+from mdcapture.gateway.hub_server import ConnectionLog, HubOptions, HubServer
+from mdcapture.gateway.instruments import list_contracts, select
+from mdcapture.gateway.market import Market
+from mdcapture.gateway.player import Player
+from mdcapture.gateway.rest_server import Accounts, RestServer
+from mdcapture.wire.timestamps import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["Simulator", "SimulatorConfig", "parse_speed", "serve"]
+
+_DEFAULT_DURATION_S: Final = 5.0
+_UNAVAILABLE: Final = 503
+_QUIET: Final = 0.02
+"""What a contract trades that is not yet the active one, as a share of what that trades."""
+
+
+def parse_speed(text: str) -> float:
+    """A speed from its text: `max` is infinite.
+
+    Raises:
+        UsageError: It is no positive number.
+    """
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not speed > 0:
+        raise UsageError(f"no speed: {text!r}. It is a positive number (market seconds a second) or `max`")
+    return speed
+
+
+class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Every option of the local gateway.
+
+    Attributes:
+        tape: The tape to play (`-` is the standard input); None for the synthetic market.
+        speed: Market seconds in a second; infinite (`max`) is as fast as the clients read.
+        contracts: What the synthetic market lists, as ids, names or roots; empty is all that it knows, where the
+            expiries that are not yet active trade little.
+        rate: Messages a second of one contract of the synthetic market, on average; they come in bursts.
+        seed: Of the synthetic market, of packing and of random faults.
+        pack: Pack records into frames and split them across frames at random, instead of a frame each.
+        faults: What goes wrong, in the language of `faults.py`.
+        fault_rate: Random faults a minute of the market, beside those.
+        rate_limits: Whether the documented limits of REST requests hold.
+        once: End when the tape has ended and the clients have gone.
+        host: The address to listen at; whoever reaches it can enter.
+        port: The port; 0 is any that is free.
+        api_key: The key that lets any user in.
+        token_life_s: How long a token lives.
+        ping_s: How often the hub pings.
+        client_timeout_s: After how long a silence the hub gives up a client.
+        settle_s: The market opens when for so long no subscription has come.
+        keep_records: Keep all that is sent, for tests that compare.
+    """
+
+    tape: str | None = None
+    speed: float = 1.0
+    contracts: tuple[str, ...] = ()
+    rate: float = 124.0
+    seed: int = 1
+    pack: bool = False
+    faults: tuple[str, ...] = ()
+    fault_rate: float = 0.0
+    rate_limits: bool = False
+    once: bool = False
+    host: str = "127.0.0.1"
+    port: int = 0
+    api_key: str = "demo"
+    token_life_s: float = 86_400.0
+    ping_s: float = 15.0
+    client_timeout_s: float = 30.0
+    settle_s: float = 0.3
+    keep_records: bool = False
+
+
+class Simulator:
+    """The running gateway, as an asynchronous context.
+
+    Args:
+        config: Its options.
+
+    Raises:
+        UsageError: An option is wrong, or the tape is none (at construction); the tape breaks off (in `wait`).
+    """
+
+    def __init__(self, config: SimulatorConfig | None = None) -> None:
+        self._config = config = config or SimulatorConfig()
+        if not (config.rate > 0 and config.speed > 0 and config.fault_rate >= 0):
+            raise UsageError("rate and speed of the local gateway must be positive, and fault_rate not negative")
+        faults = [parse_fault(text) for text in config.faults]
+        self._at_start = [fault for fault in faults if fault.at_s is None and fault.kind in DOORS]
+        timed = iter(sorted((fault for fault in faults if fault not in self._at_start), key=_at_s))
+        chance = random_faults(config.fault_rate, config.seed) if config.fault_rate else iter(())
+        self._doors: dict[FaultKind, dict[str | None, float]] = {
+            FaultKind.HTTP: {},
+            FaultKind.DENY: {},
+            FaultKind.IGNORE: {},
+        }
+        self._accounts = Accounts(config.api_key, config.token_life_s)
+        self._feed = _feed(config)
+        self._history = History()
+        ids = {contract.contract_id for contract in self._feed.contracts}
+        self._hub = HubServer(
+            HubOptions(
+                pack=config.seed if config.pack else None,
+                keep_records=config.keep_records,
+                ping_s=config.ping_s,
+                client_timeout_s=config.client_timeout_s,
+                settle_s=config.settle_s,
+            ),
+            self._accounts,
+            known=ids.__contains__,
+            snapshot=self._snapshot,
+            subscribing=self._subscribing,
+        )
+        self._rest = RestServer(
+            self._accounts,
+            self._feed.contracts,
+            self._feed.active,
+            self._history,
+            limited=config.rate_limits,
+            trouble=self._trouble,
+        )
+        self._player = Player(
+            self._feed,
+            self._hub,
+            self._history,
+            speed=config.speed,
+            faults=heapq.merge(timed, chance, key=_at_s),
+            strike=self.strike,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._port = config.port
+        self.api = ""
+        """The REST address, once it listens."""
+        self.hub = ""
+        """The market hub's address, once it listens."""
+
+    @property
+    def logs(self) -> list[ConnectionLog]:
+        """An exact account of every connection so far."""
+        return self._hub.logs
+
+    @property
+    def played(self) -> int:
+        """How many messages have gone by, heard or not."""
+        return self._player.played
+
+    async def __aenter__(self) -> Self:
+        application = web.Application()
+        self._rest.add_routes(application.router)
+        self._hub.add_routes(application.router)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await self._listen()
+        for fault in self._at_start:
+            await self.strike(fault)
+        self._playing = asyncio.create_task(self._player.play())
+        self._spawn(self._hub.ping())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._playing.cancel()
+        await self._hub.close(None, allow_reconnect=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(self._playing, *self._tasks, return_exceptions=True)
+        await self._runner.cleanup()
+
+    async def wait(self) -> None:
+        """Wait for the end: with `once`, that of the tape and of the clients; otherwise there is none.
+
+        Raises:
+            UsageError: The tape breaks off.
+        """
+        await self._playing
+        while self._hub.connections or not self._config.once:
+            self._hub.changed.clear()
+            await self._hub.changed.wait()
+
+    async def wait_until_played(self) -> None:
+        """Wait until the whole tape has been sent."""
+        await asyncio.shield(self._playing)
+
+    async def strike(self, fault: Fault) -> None:
+        """Commit a fault now."""
+        match fault.kind:
+            case FaultKind.CLOSE | FaultKind.CLOSE_FOREVER:
+                reason = "Connection closed with an error."
+                self._spawn(self._hub.close(reason, allow_reconnect=fault.kind is FaultKind.CLOSE))
+            case FaultKind.LOGOUT:
+                self._spawn(self._hub.log_out())
+            case FaultKind.RESET:
+                self._hub.reset()
+            case FaultKind.FREEZE:
+                self._freeze(fault)
+            case FaultKind.SILENCE:
+                self._spawn(self._hub.silence(fault.duration_s))
+            case FaultKind.GARBAGE:
+                self._hub.publish(-1, [Message(self._player.now_ns, "", EVERYONE, record) for record in GARBAGE])
+            case FaultKind.EXPIRE:
+                self._accounts.expire()
+            case FaultKind.REVOKE:
+                self._accounts.revoke()
+            case FaultKind.REFUSE:
+                self._spawn(self._refuse(fault.duration_s or _DEFAULT_DURATION_S))
+            case FaultKind.HTTP | FaultKind.DENY | FaultKind.IGNORE:
+                ends_s = time.monotonic() + (fault.duration_s or _DEFAULT_DURATION_S)
+                self._doors[fault.kind][fault.what] = ends_s
+
+    async def _listen(self) -> None:
+        self._site = web.TCPSite(self._runner, self._config.host, self._port)
+        try:
+            await self._site.start()
+        except OSError as error:
+            raise UsageError(
+                f"can't listen at {self._config.host}:{self._port}: {error}. Another port, or 0 for any"
+            ) from error
+        self._port = self._runner.addresses[0][1]
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        self.api = f"http://{host}:{self._port}"
+        self.hub = f"ws://{host}:{self._port}/hubs/market"
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _freeze(self, fault: Fault) -> None:
+        streams = STREAMS if fault.what is None else (fault.what,)
+        if fault.duration_s is None:
+            self._hub.stop_streams(streams)
+        else:
+            ends_ns = self._player.now_ns + round(fault.duration_s * NS_PER_S)
+            self._hub.frozen_ns.update(dict.fromkeys(streams, ends_ns))
+
+    async def _refuse(self, duration_s: float) -> None:
+        await self._site.stop()
+        self._hub.reset()
+        await asyncio.sleep(duration_s)
+        await self._listen()
+
+    def _trouble(self) -> int | None:
+        """The status that a fault has every REST answer be."""
+        now_s = time.monotonic()
+        standing = [status for status, ends_s in self._doors[FaultKind.HTTP].items() if now_s < ends_s]
+        return int(standing[-1] or _UNAVAILABLE) if standing else None
+
+    def _subscribing(self, stream: str) -> FaultKind | None:
+        """The fault that subscribing to a stream meets."""
+        now_s = time.monotonic()
+        for kind in (FaultKind.DENY, FaultKind.IGNORE):
+            if any(now_s < self._doors[kind].get(what, 0.0) for what in (None, stream)):
+                return kind
+        return None
+
+    def _snapshot(self, stream: str, contract_id: str) -> list[Message]:
+        return self._feed.snapshot(stream, contract_id) if self._player.now_ns else []
+
+
+def _at_s(fault: Fault) -> float:
+    return fault.at_s or 0.0
+
+
+def _feed(config: SimulatorConfig) -> Feed:
+    if config.tape is not None:
+        return TapeFeed(config.tape)
+    listings = list_contracts(datetime.now(UTC).date())
+    if config.contracts:
+        listings = select(config.contracts, listings)
+    rates = {it.contract.contract_id: config.rate * (1 if it.active or config.contracts else _QUIET) for it in listings}
+    return Market(listings, rates, config.seed)
+
+
+def serve(config: SimulatorConfig) -> None:
+    """Run the gateway until it is interrupted (SIGINT, SIGTERM), or with `once` until all is played.
+
+    The first line on stdout, when it is ready, is `{"api": …, "hub": …}`.
+
+    Raises:
+        UsageError: An option is wrong, or the tape is none.
+    """
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: SimulatorConfig) -> None:
+    async with Simulator(config) as simulator:
+        sys.stdout.write(json.dumps({"api": simulator.api, "hub": simulator.hub}) + "\n")
+        sys.stdout.flush()
+        waiting = asyncio.create_task(simulator.wait())
+        loop = asyncio.get_running_loop()
+        for interruption in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(interruption, waiting.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting

@@ -1,0 +1,294 @@
+# ruff: noqa: S608  # a name in a statement is a column of our own, a value is quoted
+"""SQL on a lake: DuckDB views over the sealed files, and over what a running session has in its journal.
+
+Views (`describe <view>` lists the columns):
+
+    quotes, trades, depth, messages, rejects, incidents
+                   the lake's tables, led by session_id and contract_id, and with the names of the replaced system:
+                   symbol; received_timestamp, exchange_timestamp, … for each time in ns (UTC, microseconds, cut);
+                   trades.trade_type (= side)
+    market_depth   depth, with depth_type (= dom_type) and side as text
+    sessions       one row a session: status, times, contracts, rows by table
+    contracts      one row a session and contract: tick size and value
+
+A relation sees the lake as it was when it was asked for, a running session with all that had been received.
+
+`raw_data`, the JSON text of the very entry that made a row, is a column of quotes, trades, depth and market_depth for
+those queries alone whose text names it (`select *` goes without): it is a join with `messages`, which DuckDB would
+carry out also where nobody looks at the column.
+
+`utc(ns)` makes a timestamp of any time in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import duckdb
+
+from mdcapture.errors import UsageError
+from mdcapture.lake.catalog import contracts_table, reread, sessions_table
+from mdcapture.lake.columns import arrow_schema
+from mdcapture.lake.schema import PARTITIONS, TABLES, DomType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    import pyarrow as pa
+
+    from mdcapture.lake.catalog import Catalog, Snapshot
+
+__all__ = ["VIEWS", "Database", "Rows"]
+
+T = TypeVar("T")
+
+_RAW_DATA: Final = "raw_data"
+_BATCH_ROWS: Final = 65_536
+_TIMESTAMPS: Final = {"recv_ns": "received_timestamp", "exch_ns": "exchange_timestamp"}
+_SIDE: Final = "CASE dom_type {} ELSE 'unknown' END".format(
+    " ".join(f"WHEN {kind.value} THEN '{kind.name.lower().removeprefix('best_')}'" for kind in DomType)
+)
+_MACROS: Final = r"""
+CREATE MACRO utc(ns) AS make_timestamptz(ns // 1000 - (ns % 1000 < 0)::BIGINT);
+CREATE MACRO symbol_of(contract_id) AS regexp_replace(contract_id, '^CON\.(.+)\.[^.]+$', '\1');
+CREATE MACRO entry_of(payload, pos) AS
+    TRY(coalesce(json_extract(payload, '/arguments/1/' || pos), json_extract(payload, '/arguments/1')));
+"""
+
+
+class _View(NamedTuple):
+    """A view of a table: what it adds to the columns."""
+
+    table: str
+    extra: Mapping[str, str] = {}
+    raw_data: bool = False
+
+
+_TABLE_VIEWS: Final = {
+    **{table: _View(table) for table in TABLES},
+    "quotes": _View("quotes", raw_data=True),
+    "trades": _View("trades", {"trade_type": "side"}, raw_data=True),
+    "depth": _View("depth", raw_data=True),
+    "market_depth": _View("depth", {"depth_type": "dom_type", "side": _SIDE}, raw_data=True),
+}
+_CATALOG_VIEWS: Final = {"sessions": sessions_table, "contracts": contracts_table}
+VIEWS: Final = (*_TABLE_VIEWS, *_CATALOG_VIEWS)
+"""The names of the views."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A result on its way: the names of its columns, and its rows in batches, to be read once."""
+
+    names: list[str]
+    batches: Iterator[pa.RecordBatch]
+
+
+class Database:
+    """The views over a lake, in a DuckDB of their own, in memory. Any thread may ask.
+
+    Args:
+        catalog: The lake.
+        session_ids: The sessions that the views show; without it, all that the lake has whenever it is asked.
+        restricted: For queries from outside: one statement that reads, nothing outside of the lake, no settings.
+    """
+
+    def __init__(self, catalog: Catalog, session_ids: Sequence[str] | None = None, *, restricted: bool = False) -> None:
+        self._catalog = catalog
+        self._session_ids = session_ids
+        self._restricted = restricted
+        self._connection = duckdb.connect(config={"python_enable_replacements": False})
+        self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._connection.execute(_MACROS)
+        if restricted:
+            self._connection.execute(f"SET allowed_directories = [{_quoted(str(catalog.root) + '/')}]")
+            self._connection.execute("SET enable_external_access = false")
+            self._connection.execute("SET lock_configuration = true")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of DuckDB's memory and threads, once the relations are gone too."""
+        self._connection.close()
+
+    def sql(
+        self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Ask a query.
+
+        Args:
+            query: One statement that gives rows, in DuckDB's dialect.
+            parameters: The values of its `?`, or of its `$name`.
+
+        Returns:
+            A relation. Where a session is running it holds its rows in memory, all of one moment; else it is computed
+            when it is read.
+
+        Raises:
+            UsageError: The query is wrong; the message is DuckDB's.
+            DamageError: A sealed file is missing.
+        """
+
+        def read(relation: duckdb.DuckDBPyRelation, snapshots: Sequence[Snapshot]) -> duckdb.DuckDBPyRelation:
+            running = any(one.manifest.state == "open" for one in snapshots)
+            return relation.materialize() if running else relation
+
+        return self._ask(query, parameters, read)
+
+    def stream(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None) -> Rows:
+        """Ask a query whose result may be larger than the memory; arguments and errors as those of `sql`.
+
+        The batches raise UsageError too, where a value turns out wrong, or a file was merged away under a long reading.
+        """
+
+        def read(relation: duckdb.DuckDBPyRelation, _: Sequence[Snapshot]) -> Rows:
+            reader = relation.to_arrow_reader(_BATCH_ROWS)
+            first = next(reader, None)
+            return Rows(reader.schema.names, _batches(first, reader))
+
+        return self._ask(query, parameters, read)
+
+    def _ask(
+        self,
+        query: str,
+        parameters: Sequence[object] | Mapping[str, object] | None,
+        read: Callable[[duckdb.DuckDBPyRelation, Sequence[Snapshot]], T],
+    ) -> T:
+        def attempt() -> T:
+            snapshots = self._snapshots()
+            cursor = self._connection.cursor()
+            try:
+                _define(cursor, self._catalog.root, snapshots, query)
+                relation = cursor.sql(query, params=parameters)
+                if relation is None:
+                    raise UsageError(f"this gives no rows: ask with SELECT ({', '.join(VIEWS)})")
+                return read(relation, snapshots)
+            except (duckdb.IOException, OSError) as error:
+                gone = _gone(self._catalog.root, snapshots)
+                if gone is None:
+                    raise
+                raise FileNotFoundError(gone) from error
+
+        try:
+            if self._restricted:
+                _check_reads(self._connection.extract_statements(query))
+            return reread(attempt)
+        except duckdb.CatalogException as error:
+            raise UsageError(f"{error}\nThe views are {', '.join(VIEWS)}.") from error
+        except (duckdb.Error, OSError) as error:
+            raise UsageError(str(error)) from error
+
+    def _snapshots(self) -> list[Snapshot]:
+        ids = self._catalog.session_ids() if self._session_ids is None else self._session_ids
+        return [self._catalog.snapshot(one) for one in ids]
+
+
+def _batches(first: pa.RecordBatch | None, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    if first is not None:
+        yield first
+    try:
+        yield from rest
+    except OSError as error:  # so pyarrow passes on what DuckDB says
+        raise UsageError(str(error)) from error
+
+
+def _check_reads(statements: Sequence[duckdb.Statement]) -> None:
+    """A COPY could write into the lake, the one folder that is open to reading."""
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise UsageError(
+            "only one statement that reads is allowed here: SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE"
+        )
+
+
+def _gone(root: Path, snapshots: Sequence[Snapshot]) -> str | None:
+    """A file that a snapshot names and that is not there."""
+    paths = (root / file.path for one in snapshots for file in one.manifest.files)
+    return next((str(path) for path in paths if not path.exists()), None)
+
+
+def _define(cursor: duckdb.DuckDBPyConnection, root: Path, snapshots: Sequence[Snapshot], query: str) -> None:
+    """Define the views that a query names, or all if it names none; they live as long as the cursor."""
+    words = set(re.findall(r"\w+", query.lower()))
+    wanted = words.intersection(VIEWS) or VIEWS
+    sources: dict[str, str] = {}
+
+    def source(table: str) -> str:
+        if table not in sources:
+            sources[table] = _source(cursor, root, snapshots, table)
+        return sources[table]
+
+    for name, view in _TABLE_VIEWS.items():
+        if name in wanted:
+            rows = _rows(view, source(view.table))
+            if view.raw_data and _RAW_DATA in words:
+                rows = _with_raw_data(rows, source("messages"))
+            cursor.execute(f"CREATE TEMP VIEW {name} AS {rows}")
+    for name, table_of in _CATALOG_VIEWS.items():
+        if name in wanted:
+            cursor.register(name, table_of(snapshots))
+
+
+def _source(cursor: duckdb.DuckDBPyConnection, root: Path, snapshots: Sequence[Snapshot], table: str) -> str:
+    """All rows of a table: its files, and the tail of each running session."""
+    names = ", ".join(map(_name, _columns(table)))
+    files = [_quoted(str(root / file.path)) for one in snapshots for file in one.manifest.files_of(table)]
+    tails = [(one.manifest.session_id, one.tail[table]) for one in snapshots if len(one.tail[table])]
+    parts = []
+    if files:
+        types = ", ".join(f"{name}: VARCHAR" for name in PARTITIONS)
+        options = f"hive_partitioning = true, hive_types = {{{types}}}"
+        parts.append(f"SELECT session_id, contract_id, {names} FROM read_parquet([{', '.join(files)}], {options})")
+    elif not tails:
+        tails = [("", arrow_schema(table, contract=True).empty_table())]
+    for number, (session_id, tail) in enumerate(tails, 1):
+        name = f"unsealed_{table}_{number}"
+        cursor.register(name, tail)
+        keys = f"{_quoted(session_id)} AS session_id, contract_id::VARCHAR AS contract_id"
+        parts.append(f"SELECT {keys}, {names} FROM {name}")
+    return " UNION ALL ".join(parts)
+
+
+def _rows(view: _View, source: str) -> str:
+    """Our columns, and what the view adds."""
+    names = _columns(view.table)
+    times = {_TIMESTAMPS.get(name, name.replace("_ns", "_timestamp")): name for name in names if name.endswith("_ns")}
+    columns = [
+        *PARTITIONS,
+        "symbol_of(contract_id) AS symbol",
+        *map(_name, names),
+        *(f"{expression} AS {name}" for name, expression in view.extra.items()),
+        *(f"utc({column}) AS {name}" for name, column in times.items()),
+    ]
+    return f"SELECT {', '.join(columns)} FROM ({source})"
+
+
+def _with_raw_data(rows: str, messages: str) -> str:
+    return (
+        f"SELECT rows.*, entry_of(payload, pos) AS {_RAW_DATA} FROM ({rows}) AS rows"
+        f" LEFT JOIN (SELECT session_id, seq, payload FROM ({messages})) USING (session_id, seq)"
+    )
+
+
+def _columns(table: str) -> list[str]:
+    return [column.name for column in TABLES[table].columns]
+
+
+def _name(column: str) -> str:
+    """A column as SQL writes it: `table` is one of ours, and a word of the language."""
+    return f'"{column}"'
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,315 @@
+"""The lake for people: sessions by name, their tables as lazy polars frames, and SQL.
+
+    lake = open_lake("data")
+    session = lake.session("latest")
+    session.trades().filter(pl.col("volume") > 10).collect()
+    session.sql("select side, sum(volume) from trades group by side").pl()
+
+Frames have the columns of the lake's tables (`mdcapture.lake.schema`), led by `session_id` and `contract_id`; the rows
+of a contract are in the order (`recv_ns`, `seq`, `pos`). What has ended is read from its files, as any Parquet reader
+would; what is still being captured is read when the frame is collected, with all that had arrived by then.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from mdcapture.errors import NotFoundError
+from mdcapture.lake.catalog import Catalog, Snapshot, reread
+from mdcapture.lake.columns import arrow_schema
+from mdcapture.lake.schema import ORDER, PARTITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import duckdb
+
+    from mdcapture.lake.manifest import Contract, Manifest, SealedFile, State
+    from mdcapture.query.sql import Database
+
+__all__ = ["Lake", "Session", "open_lake"]
+
+_NAMED: Final = 8
+"""So many candidates an error names."""
+
+
+def open_lake(path: str | Path = "data") -> Lake:
+    """Open a lake for reading; recorders may be writing to it.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        NotFoundError: There is no such folder, or it is no lake.
+    """
+    root = Path(path).expanduser().resolve()
+    if not (root / "sessions").is_dir():
+        what = "it is no lake" if root.is_dir() else "there is no such folder"
+        raise NotFoundError(
+            f"can't open {root}: {what}; `mdcapture capture` or `mdcapture import` make one, --lake names another"
+        )
+    return Lake(root)
+
+
+class _Tables:
+    """The tables of some sessions, or of all that the lake has whenever it is asked, as frames and in SQL."""
+
+    def __init__(self, catalog: Catalog, only: Sequence[str] | None = None) -> None:
+        self._catalog = catalog
+        self._only = only
+
+    def quotes(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """The state of the top of the market after each quote message.
+
+        Args:
+            contract_id: One contract; without it, all of them.
+
+        Raises:
+            NotFoundError: No session here has that contract.
+        """
+        return self._frame("quotes", contract_id)
+
+    def trades(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """The prints; arguments as those of `quotes`."""
+        return self._frame("trades", contract_id)
+
+    def depth(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """The changes of the book, as they came; arguments as those of `quotes`."""
+        return self._frame("depth", contract_id)
+
+    def messages(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """Every hub message in its original text; arguments as those of `quotes`."""
+        return self._frame("messages", contract_id)
+
+    def rejects(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """What could not be used, and why; arguments as those of `quotes`."""
+        return self._frame("rejects", contract_id)
+
+    def incidents(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """What happened to the capture; arguments as those of `quotes`.
+
+        With a contract, those that concern it alone: those without one concern all.
+        """
+        return self._frame("incidents", contract_id)
+
+    def sql(
+        self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Ask in SQL: see `mdcapture.query.sql` for the views.
+
+        Args:
+            query: One statement in DuckDB's dialect.
+            parameters: The values of its `?` or `$name`.
+
+        Returns:
+            A relation: `.pl()`, `.fetchall()`, `.to_arrow_reader()`, or printed.
+
+        Raises:
+            UsageError: The query is wrong; the message is DuckDB's.
+        """
+        return self._database.sql(query, parameters)
+
+    @cached_property
+    def _database(self) -> Database:
+        from mdcapture.query.sql import Database  # noqa: PLC0415  # duckdb takes its time, and frames do without
+
+        return Database(self._catalog, self._only)
+
+    def _sessions(self) -> Sequence[str]:
+        return self._catalog.session_ids() if self._only is None else self._only
+
+    def _frame(self, table: str, contract_id: str | None) -> pl.LazyFrame:
+        ids = self._sessions()
+        if contract_id is not None:
+            ids = self._having(ids, contract_id)
+        sealed: list[SealedFile] = []
+        running: list[pl.LazyFrame] = []
+        for session_id in ids:
+            manifest = self._catalog.manifest(session_id)
+            if manifest.state == "open":
+                running.append(_running(self._catalog, session_id, table, contract_id))
+            else:
+                sealed += _files(manifest, table, contract_id)
+        frames = [_scan(self._catalog.root, sealed, table), *running] if sealed or not running else running
+        return frames[0] if len(frames) == 1 else pl.concat(frames)
+
+    def _having(self, ids: Sequence[str], contract_id: str) -> list[str]:
+        contracts = {one: [each.contract_id for each in self._catalog.snapshot(one).contracts] for one in ids}
+        having = [one for one, names in contracts.items() if contract_id in names]
+        if not having:
+            known = sorted({name for names in contracts.values() for name in names})
+            raise NotFoundError(f"no contract {contract_id} here: {_listed(known)}")
+        return having
+
+
+class Lake(_Tables):
+    """A folder of sessions. `open_lake` makes one.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Catalog(path))
+        self.path = path
+
+    def __repr__(self) -> str:
+        ids = self._sessions()
+        span = f", {ids[0]} to {ids[-1]}" if ids else ""
+        return f"<Lake {self.path}: {len(ids)} session{'' if len(ids) == 1 else 's'}{span}>"
+
+    def sessions(self) -> list[Session]:
+        """The sessions, the oldest first."""
+        return [Session(self._catalog, one) for one in self._sessions()]
+
+    def session(self, ref: str = "latest") -> Session:
+        """One session.
+
+        Args:
+            ref: Its id, the beginning of it that no other id has, or `latest`.
+
+        Raises:
+            NotFoundError: No session, or more than one, is called that.
+        """
+        ids = self._sessions()
+        if not ids:
+            raise NotFoundError(f"{self.path} holds no session yet: `mdcapture capture` or `mdcapture import` make one")
+        if ref == "latest":
+            return Session(self._catalog, ids[-1])
+        found = [ref] if ref in ids else [one for one in ids if ref and one.startswith(ref)]
+        if len(found) == 1:
+            return Session(self._catalog, found[0])
+        if found:
+            raise NotFoundError(f"{ref} begins the names of {len(found)} sessions, say more of it: {_listed(found)}")
+        raise NotFoundError(f"no session {ref} in {self.path}; there are: {_listed(ids[::-1])}")
+
+
+class Session(_Tables):
+    """One session of a lake, as it is whenever it is asked. `Lake.session` finds one.
+
+    Attributes:
+        session_id: Its id.
+    """
+
+    def __init__(self, catalog: Catalog, session_id: str) -> None:
+        super().__init__(catalog, [session_id])
+        self.session_id = session_id
+
+    def __repr__(self) -> str:
+        now = self.snapshot()
+        names = [contract.contract_id for contract in now.contracts]
+        rows = ", ".join(f"{table} {count:,}" for table, count in now.counts.items() if count)
+        parts = [
+            f"{self.session_id} ({now.manifest.state})",
+            _listed(names) if names else "no contract yet",
+            f"{_clock(now.start_ns)} to {_clock(now.end_ns)}" if now.start_ns is not None else "",
+            rows or "nothing received yet",
+        ]
+        return f"<Session {'; '.join(part for part in parts if part)}>"
+
+    @property
+    def manifest(self) -> Manifest:
+        """What its owner wrote of it: configuration, files with checksums, what was implausible."""
+        return self._catalog.manifest(self.session_id)
+
+    @property
+    def status(self) -> State:
+        """`open` while it is captured (or until what a dead recorder left is recovered), `sealed` or `recovered`."""
+        return self.manifest.state
+
+    @property
+    def contracts(self) -> list[Contract]:
+        """Its contracts, with tick size and value where they are known."""
+        return self.snapshot().contracts
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by table."""
+        return self.snapshot().counts
+
+    @property
+    def start_ns(self) -> int | None:
+        """When the first message was received (ns UTC)."""
+        return self.snapshot().start_ns
+
+    @property
+    def end_ns(self) -> int | None:
+        """When the last message was received (ns UTC)."""
+        return self.snapshot().end_ns
+
+    def snapshot(self) -> Snapshot:
+        """The session at this moment, for those who need several of its figures to agree."""
+        return self._catalog.snapshot(self.session_id)
+
+
+def _files(manifest: Manifest, table: str, contract_id: str | None) -> list[SealedFile]:
+    return manifest.files_of(table, None if contract_id is None else [contract_id])
+
+
+@cache
+def _schema(table: str) -> pl.Schema:
+    rows = pl.from_arrow(arrow_schema(table).empty_table())
+    return pl.Schema({**dict.fromkeys(PARTITIONS, pl.String()), **dict(rows.schema)})  # type: ignore[union-attr]
+
+
+def _scan(root: Path, files: Sequence[SealedFile], table: str) -> pl.LazyFrame:
+    """Sealed files in their order, as a frame with the columns of the paths."""
+    schema = _schema(table)
+    if not files:
+        return pl.LazyFrame(schema=schema)
+    above = [part.split("=", 1)[0] for part in root.parts if "=" in part]  # the lake may lie in partitions of its own
+    return pl.scan_parquet(
+        [root / file.path for file in files],
+        glob=False,
+        hive_partitioning=True,
+        hive_schema=dict.fromkeys([*above, *PARTITIONS], pl.String()),
+    ).select(schema.names())
+
+
+def _running(catalog: Catalog, session_id: str, table: str, contract_id: str | None) -> pl.LazyFrame:
+    """A session that is being captured: files and journal as they are when the frame is collected."""
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _batch: int | None
+    ) -> Iterator[pl.DataFrame]:
+        def collect() -> pl.DataFrame:
+            now = catalog.snapshot(session_id)
+            frame = _at(catalog.root, now, table, contract_id)
+            if predicate is not None:
+                frame = frame.filter(predicate)
+            frame = frame if columns is None else frame.select(columns)
+            return (frame if rows is None else frame.head(rows)).collect()
+
+        yield reread(collect)
+
+    return register_io_source(read, schema=_schema(table), explain_name=f"{session_id}: {table}")
+
+
+def _at(root: Path, now: Snapshot, table: str, contract_id: str | None) -> pl.LazyFrame:
+    schema = _schema(table)
+    tail: pl.DataFrame = pl.from_arrow(now.tail[table])  # type: ignore[assignment]
+    waiting = tail.lazy().with_columns(
+        pl.lit(now.manifest.session_id).alias("session_id"), pl.col("contract_id").cast(pl.String)
+    )
+    if contract_id is not None:
+        waiting = waiting.filter(pl.col("contract_id") == contract_id)
+    frame = pl.concat([_scan(root, _files(now.manifest, table, contract_id), table), waiting.select(schema.names())])
+    if now.in_order(table):
+        return frame
+    return frame.sort("contract_id", *(name for name in ORDER if name in schema), maintain_order=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _clock(time_ns: int | None) -> str:
+    return "" if time_ns is None else f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,67 @@
+"""The program as its users have it: a process, with its own environment, files and output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["LIMIT_S", "environment", "mdcapture", "simulator", "start"]
+
+LIMIT_S = 120
+"""Far beyond what anything takes: machines are shared and slow."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment without this machine's own settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MDCAPTURE_")}
+    return clean | {"MDCAPTURE_USERNAME": "somebody", "MDCAPTURE_API_KEY": "demo", "NO_COLOR": "1"} | more
+
+
+def start(*arguments: str, **more: str) -> subprocess.Popen[str]:
+    """Start `mdcapture`; its stdout and stderr are pipes of text."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mdcapture", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**more),
+    )
+
+
+def mdcapture(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run `mdcapture` to its end."""
+    process = start(*arguments, **more)
+    output, errors = process.communicate(timeout=LIMIT_S)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+@contextmanager
+def simulator(*options: str) -> Iterator[dict[str, Any]]:
+    """Run a local gateway; gives its addresses, `api` and `hub`."""
+    process = start("simulate", *options)
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate(timeout=LIMIT_S)
+
+
+def counted(lake: Path, table: str) -> int:
+    """Rows of a table's sealed files, by an engine that knows nothing of mdcapture."""
+    import duckdb  # noqa: PLC0415  # most tests don't need it
+
+    if not (lake / table).is_dir():
+        return 0
+    query = f"select count(*) from read_parquet('{lake}/{table}/*/*/*.parquet', hive_partitioning = true)"  # noqa: S608
+    with duckdb.connect() as connection:
+        return int(connection.sql(query).fetchall()[0][0])

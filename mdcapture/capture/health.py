@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,7 @@ from mdcapture.lake.layout import journal_folder
 if TYPE_CHECKING:
     from mdcapture.capture.feed import Feed
     from mdcapture.capture.scribe import Scribe
+    from mdcapture.lake.writer import OpenSession
 
 __all__ = ["Figures", "Health"]
 
@@ -67,16 +69,14 @@ class Health:
         self._scribe = scribe
         self._feed = feed
         self._process = psutil.Process()
-        self._before: Figures | None = None
+        self._before: tuple[int, int, dict[str, int]] = (scribe.session.manifest.created_ns, 0, {})
 
     def figures(self, at_ns: int, *, connected: bool) -> Figures:
         """Look at everything once."""
-        session, feed, before = self._scribe.session, self._feed, self._before
+        session, feed = self._scribe.session, self._feed
+        before_ns, messages_before, rows_before = self._before
         rows = dict(feed.rows)
-        seconds = (at_ns - before.at_ns) / 1e9 if before else 0.0
-        earlier = before.rows if before else {}
-        rates = {name: (count - earlier.get(name, 0)) / seconds if seconds > 0 else 0.0 for name, count in rows.items()}
-        parts = segments(journal_folder(session.root, session.session_id)).values()
+        seconds = max(1e-9, (at_ns - before_ns) / 1e9)
         messages = self._scribe.messages
         figures = Figures(
             session_id=session.session_id,
@@ -84,17 +84,26 @@ class Health:
             connected=connected,
             messages=messages,
             rows=rows,
-            messages_per_s=(messages - before.messages) / seconds if before and seconds > 0 else 0.0,
-            rows_per_s=rates,
+            messages_per_s=(messages - messages_before) / seconds,
+            rows_per_s={name: (count - rows_before.get(name, 0)) / seconds for name, count in rows.items()},
             lag_ms=None if feed.lag_ns is None else feed.lag_ns / 1e6,
             flush_delay_ms=self._scribe.flush_delay_ns / 1e6,
             incidents=self._scribe.incidents,
             dropped=feed.dropped,
             last_price=dict(feed.last_price),
             memory_mb=self._process.memory_info().rss / _MB,
-            journal_mb=sum(path.stat().st_size for path in parts if path.exists()) / _MB,
+            journal_mb=_unsealed_bytes(session) / _MB,
             pending_kb=session.journal.pending_bytes / 1024,
             disk_free_mb=shutil.disk_usage(session.root).free / _MB,
         )
-        self._before = figures
+        self._before = (at_ns, messages, rows)
         return figures
+
+
+def _unsealed_bytes(session: OpenSession) -> int:
+    """The size of the journal; its segments may be sealed, and gone, while we look."""
+    size = 0
+    for path in segments(journal_folder(session.root, session.session_id)).values():
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from mdcapture.capture.capture import Capture
 from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, TradeEvent
 from mdcapture.capture.feed import Feed
 from mdcapture.capture.health import Figures, Health
+from mdcapture.config import read_api_key
 from mdcapture.errors import ConfigError, UsageError
 from mdcapture.gateway.rest import Credentials
 from mdcapture.lake.manifest import read_manifest
@@ -63,7 +65,7 @@ class Recorder:
     """Captures the contracts of a configuration into a lake.
 
     Args:
-        config: What to capture, from where, to where; by default from the environment and `mdcapture.toml`.
+        config: What to capture, from where, to where; a missing user name is read from `MDCAPTURE_USERNAME`.
         api_key: The gateway's key; by default from `MDCAPTURE_API_KEY` or `MDCAPTURE_API_KEY_FILE`.
         clock: Nanoseconds since the epoch, UTC.
 
@@ -80,13 +82,15 @@ class Recorder:
             raise ConfigError("no contract to capture: name some, as MNQ or CON.F.US.MNQ.Z26 (--contract, `contracts`)")
         if not (config.quotes or config.trades or config.depth):
             raise ConfigError("nothing to capture: quotes, trades and depth are all off")
-        if not config.username or not api_key:
+        username = config.username or os.environ.get("MDCAPTURE_USERNAME")
+        api_key = api_key or read_api_key()
+        if not username or not api_key:
             raise ConfigError(
                 "nobody to log in as: set MDCAPTURE_USERNAME (or `username`), and the key in MDCAPTURE_API_KEY or in "
                 "a file that MDCAPTURE_API_KEY_FILE names"
             )
         self._config = config
-        self._credentials = Credentials(config.username, api_key)
+        self._credentials = Credentials(username, api_key)
         self._clock = clock
         self._feed = Feed(config.live_queue, lambda trouble: self._capture.tell(IncidentKind.HANDLER_FAILED, trouble))
         self._capture = Capture(config, self._credentials, self._feed, clock)

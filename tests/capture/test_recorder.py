@@ -1,0 +1,145 @@
+"""The recorder as a library: handlers, iteration, days, failures of others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from programs import simulator
+from tapes import CONTRACT, records, write_tape
+
+import mdcapture as md
+from mdcapture.capture.trading_day import next_roll_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mdcapture.capture.recorder import Captured
+
+COUNT = 2000
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[str]:
+    tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
+    with simulator("--tape", str(tape), "--speed", "2") as addresses:
+        yield addresses["api"]
+
+
+def config(gateway: str, lake: Path, **more: object) -> md.Config:
+    settings = {"gateway": gateway, "lake": str(lake), "contracts": [CONTRACT], "username": "me", "count": COUNT}
+    return md.Config(**(settings | {"duration_s": 30.0} | more))
+
+
+def test_handlers_are_given_every_event_in_order(gateway: str, tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    incidents: list[str] = []
+    with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+        recorder.on_trade(lambda event: seen.append((event.seq, event.pos)))
+        recorder.on_quote(lambda event: seen.append((event.seq, event.pos)))
+        recorder.on_depth(lambda event: seen.append((event.seq, event.pos)))
+        recorder.on_incident(lambda incident: incidents.append(incident.kind))
+        captured = recorder.run()
+    assert seen == sorted(seen)
+    assert len(seen) == captured.quotes + captured.trades + captured.depth
+    assert incidents[0] == "connected"
+    assert incidents.count("subscribed") == 3
+
+
+def test_live_events_equal_the_rows_that_are_stored(gateway: str, tmp_path: Path):
+    quotes: list[md.QuoteEvent] = []
+    with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+        recorder.on_quote(quotes.append)
+        recorder.run()
+    stored = md.open_lake(tmp_path / "lake").session().quotes().collect()
+    assert [event._asdict() for event in quotes] == stored.select(md.QuoteEvent._fields).to_dicts()
+
+
+def test_events_can_be_iterated(gateway: str, tmp_path: Path):
+    async def count() -> tuple[int, Captured]:
+        async with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+            running = asyncio.create_task(recorder.arun())
+            events = [event async for event in recorder.events()]
+            return len(events), await running
+
+    events, captured = asyncio.run(count())
+    assert events == captured.quotes + captured.trades + captured.depth
+
+
+def test_a_handler_that_raises_costs_nothing_but_itself(gateway: str, tmp_path: Path):
+    with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+        recorder.on_trade(lambda _: 1 / 0)
+        captured = recorder.run()
+    assert captured.messages == COUNT
+    incidents = md.open_lake(tmp_path / "lake").session().incidents().collect()
+    assert incidents.filter(kind="handler_failed")["detail"].str.contains("ZeroDivisionError").to_list() == [True]
+
+
+def test_a_handler_that_hangs_delays_no_message_of_the_journal(gateway: str, tmp_path: Path):
+    released = threading.Event()
+    with md.Recorder(config(gateway, tmp_path / "lake", live_queue=1), api_key="demo") as recorder:
+        recorder.on_depth(lambda _: released.wait(3))
+        recorder.start()
+        while (figures := recorder.figures()) is None or figures.messages < COUNT:
+            time.sleep(0.01)
+        released.set()
+        captured = recorder.wait()
+    assert captured is not None
+    assert captured.messages == COUNT
+    assert figures.dropped > 0
+
+
+def test_cancelling_ends_the_capture_cleanly(gateway: str, tmp_path: Path):
+    async def cancelled() -> None:
+        async with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+            async with asyncio.timeout(1):
+                await recorder.arun()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(cancelled())
+    assert md.open_lake(tmp_path / "lake").session().status == "sealed"
+
+
+def test_a_run_goes_on_in_a_new_session_when_the_trading_day_ends(tmp_path: Path):
+    tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
+    now_ns = time.time_ns()
+    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
+    assert roll_ns is not None
+    ahead_ns = roll_ns - now_ns - 2_500_000_000
+    with simulator("--tape", str(tape), "--speed", "0.5") as gateway:
+        settings = config(gateway["api"], tmp_path / "lake")
+        with md.Recorder(settings, api_key="demo", clock=lambda: time.time_ns() + ahead_ns) as recorder:
+            captured = recorder.run()
+    first, second = md.open_lake(tmp_path / "lake").sessions()
+    assert captured.sessions == [first.session_id, second.session_id]
+    assert first.counts["messages"] + second.counts["messages"] == COUNT
+    assert (first.status, second.status) == ("sealed", "sealed")
+    assert second.start_ns is not None
+    assert second.start_ns >= roll_ns
+    assert second.messages().select("seq").collect()["seq"][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "roll"),
+    [
+        ("2026-11-22T22:59:59+00:00", "2026-11-22T23:00:00+00:00"),  # winter: 17:00 is 23:00 UTC
+        ("2026-11-22T23:00:00+00:00", "2026-11-23T23:00:00+00:00"),
+        ("2026-07-01T21:00:00+00:00", "2026-07-01T22:00:00+00:00"),  # summer: 22:00 UTC
+        ("2026-03-07T23:00:00+00:00", "2026-03-08T22:00:00+00:00"),  # the night in which clocks go forward
+    ],
+)
+def test_the_trading_day_ends_by_the_exchanges_clock(now: str, roll: str):
+    assert next_roll_ns(md.parse_ns(now), "17:00", "America/Chicago") == md.parse_ns(roll)
+
+
+def test_a_trading_day_may_have_no_end():
+    assert next_roll_ns(0, "", "America/Chicago") is None
+
+
+def test_a_time_zone_that_does_not_exist_is_named():
+    with pytest.raises(md.ConfigError, match="Nowhere"):
+        next_roll_ns(0, "17:00", "Nowhere")

@@ -21,8 +21,9 @@ __all__ = ["garman_klass", "parkinson", "rogers_satchell", "yang_zhang"]
 
 def _log_ratio(numerator: Column, denominator: Column) -> pl.Expr:
     """`log(numerator / denominator)`, null unless both are prices above zero."""
-    above, below = column(numerator), column(denominator)
-    return pl.when((above > 0) & (below > 0)).then((above / below).log())
+    ratio = column(numerator).cast(pl.Float64) / column(denominator)
+    known = (column(denominator) > 0) & (ratio > 0) & ratio.is_finite()
+    return pl.when(known).then(ratio.log())
 
 
 def parkinson(high: Column, low: Column) -> pl.Expr:

@@ -8,8 +8,8 @@ A null return is a gap. It counts for nothing, and no product of neighbouring re
 are those of the whole period, in squared log points; `annualized_volatility` turns one into a yearly figure.
 
 There is no implied volatility here, nor can there be: it is backed out of the price of an option, and this feed has
-none. What stands in for it has its own name: `quote_implied_variance` below, from spread and order flow, and the
-range-based variances in `mdcapture.metrics.ranges`.
+none. What stands in for it has its own name: `spread_implied_variance` below, `quote_implied_volatility` in
+`mdcapture.metrics.spread_models`, both from spread and order flow, and the range-based `mdcapture.metrics.ranges`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import alike, key_columns, mids, ordered, previous_tick, stretches
+from mdcapture.metrics.frames import alike, by_group, key_columns, mids, ordered, previous_tick, stretches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +39,15 @@ __all__ = [
     "min_variance",
     "multipower_variation",
     "quad_power_quarticity",
-    "quote_implied_variance",
     "realized_kurtosis",
     "realized_measures",
     "realized_quarticity",
     "realized_semivariance",
     "realized_skewness",
     "realized_variance",
+    "realized_variance_error",
     "sampled_returns",
+    "spread_implied_variance",
     "tripower_quarticity",
     "truncated_variance",
 ]
@@ -68,11 +69,11 @@ def log_returns(price: Column, *, within: Sequence[str] = (), leading_zero: bool
         within: Columns, such as `stretch`, whose changes end a return: the first return after one is null.
         leading_zero: Make nulls zero. R's highfrequency keeps such a zero for the first price; it then enters `n`.
     """
-    change = pl.when(column(price) > 0).then(column(price).log()).diff()
+    value = column(price).cast(pl.Float64)
+    change = pl.when((value > 0) & value.is_finite()).then(value.log()).diff()
     if within:
-        change = pl.when(pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in within)).then(
-            change
-        )
+        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in within)
+        change = pl.when(same).then(change)
     return change.fill_null(0.0) if leading_zero else change
 
 
@@ -89,8 +90,9 @@ def sampled_returns(
     """Sample a price in tick, calendar or business time and take the log returns; none reaches across a gap.
 
     Tick time is the default: every row. Calendar time is the previous tick on a grid of whole multiples of
-    `interval_ns`. Business time is the last row within each `step` of a clock that rises with activity: the number of
-    trades (`pl.int_range(pl.len())`), the lots traded (`pl.col("volume").cum_sum()`), a variance run up so far.
+    `interval_ns`. Business time is the first row and each one at which a clock that rises with activity passes a whole
+    multiple of `step`: the number of trades (`pl.int_range(pl.len())`), the lots traded (`pl.col("volume").cum_sum()`),
+    the variance so far. Whatever comes later changes no sample.
 
     Griffin and Oomen (2008), "Sampling returns for realized variance calculations: tick time or transaction time?",
     Econometric Reviews; Oomen (2006), "Properties of realized variance under alternative sampling schemes", Journal of
@@ -119,25 +121,26 @@ def sampled_returns(
     else:
         names = rows.collect_schema().names()
         rows = stretches(ordered(mids(rows) if price == "mid" and "mid" not in names else rows), incidents)
-        rows = rows if clock is None else _last_of_each_step(rows, column(clock), step)
+        rows = rows if clock is None else _where_the_clock_steps(rows, column(clock), step)
     by: list[str] = [*key_columns(rows), "stretch"]
     samples = rows.select(*by, "recv_ns", price)
     if changes_only:
-        known = samples.filter(pl.col(price).is_not_null())
-        samples = known.filter(
-            pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in [*by, price])
-        )
+        samples = samples.filter(_differs_from_row_before([*by, price]))
     return alike(samples.with_columns(log_return=log_returns(price, within=by)), prices)
 
 
-def _last_of_each_step(rows: pl.LazyFrame, clock: pl.Expr, step: float) -> pl.LazyFrame:
+def _where_the_clock_steps(rows: pl.LazyFrame, clock: pl.Expr, step: float) -> pl.LazyFrame:
     if step <= 0:
         raise UsageError(f"a clock needs a positive step, not {step}: nothing was computed")
-    keys = key_columns(rows)
-    number = clock.over(keys) if keys else clock
-    by = [*keys, "stretch", "_step"]
-    ends = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(-1)) for name in by)
-    return rows.with_columns(_step=number // step).filter(ends | (pl.int_range(pl.len()) == pl.len() - 1))
+    keys: list[str] = key_columns(rows)
+    number = (clock.over(keys) if keys else clock) // step
+    return rows.with_columns(_step=number).filter(_differs_from_row_before([*keys, "stretch", "_step"]))
+
+
+def _differs_from_row_before(names: Sequence[str]) -> pl.Expr:
+    """True for the first row too."""
+    changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in names)
+    return changed | (pl.int_range(pl.len()) == 0)
 
 
 def annualized_volatility(variance: Column, *, periods_per_year: float) -> pl.Expr:
@@ -171,9 +174,8 @@ def _smallest_of_two(magnitude: pl.Expr) -> pl.Expr:
 
 
 def _median_of_three(magnitude: pl.Expr) -> pl.Expr:
-    first, second, third = triple = _lags(magnitude, 3)
-    low, high = pl.min_horizontal(first, second), pl.max_horizontal(first, second)
-    return _complete(triple, pl.max_horizontal(low, pl.min_horizontal(high, third)))
+    first, middle, third = triple = _lags(magnitude, 3)
+    return _complete(triple, middle.clip(pl.min_horizontal(first, third), pl.max_horizontal(first, third)))
 
 
 def _mean_times(terms: pl.Expr, n: pl.Expr) -> pl.Expr:
@@ -196,6 +198,14 @@ def realized_variance(returns: Column) -> pl.Expr:
         returns: Log returns over any sampling: ticks, calendar time, business time.
     """
     return _total(column(returns).pow(2))
+
+
+def realized_variance_error(returns: Column) -> pl.Expr:
+    """Standard error of realized variance without noise and jumps: `sqrt(2 RQ / n) = sqrt(2/3 sum r^4)`.
+
+    Barndorff-Nielsen and Shephard (2002), see `realized_quarticity`.
+    """
+    return (_total(column(returns).pow(4)) * 2 / 3).sqrt()
 
 
 def realized_semivariance(returns: Column, *, side: Literal["down", "up"] = "down") -> pl.Expr:
@@ -379,6 +389,7 @@ def realized_measures(returns: Frame, log_return: str = "log_return") -> Frame:
     measures = {
         "n": pl.col(log_return).count().cast(pl.Int64),
         "realized_variance": realized_variance(log_return),
+        "realized_variance_error": realized_variance_error(log_return),
         "down_variance": realized_semivariance(log_return),
         "up_variance": realized_semivariance(log_return, side="up"),
         "bipower_variance": bipower_variance(log_return),
@@ -393,17 +404,13 @@ def realized_measures(returns: Frame, log_return: str = "log_return") -> Frame:
         "realized_skewness": realized_skewness(log_return),
         "realized_kurtosis": realized_kurtosis(log_return),
     }
-    rows = returns.lazy()
-    keys = key_columns(rows)
-    if not keys:
-        return alike(rows.select(**measures), returns)
-    return alike(rows.group_by(keys, maintain_order=True).agg(**measures), returns)
+    return alike(by_group(returns.lazy(), **measures), returns)
 
 
-def quote_implied_variance(
+def spread_implied_variance(
     spread: Column, sign: Column, *, adverse_share: float = 1.0, sign_autocorrelation: Column | None = None
 ) -> pl.Expr:
-    """The variance that spread and order flow imply: `n (lambda S/2)^2 (1 - rho^2)`, no return being looked at.
+    """The variance that quoted spread and order flow imply: `n (lambda S/2)^2 (1 - rho^2)`; it looks at no return.
 
     In the model of Madhavan, Richardson and Roomans a trade moves the value by `theta (D_t - rho D_(t-1))` beside the
     public news, and the half spread is `theta + phi`. What trades alone contribute to the variance is then

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,8 @@ from mdcapture.metrics.volatility import annualized_volatility
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conftest import Tape
 
 OHLC = ("open", "high", "low", "close")
 PER_BAR = {
@@ -36,23 +37,21 @@ def bars_of_random_walk(bars: int, *, steps: int, sigma: float, drift: float = 0
 
 
 @pytest.mark.parametrize(
-    ("published", "name", "file"),
+    ("number", "name", "file"),
     [
         (79, "parkinson", "expected_allParkinson.csv"),
         (80, "garman_klass", "expected_allGK.csv"),
         (81, "rogers_satchell", "expected_allRS.csv"),
     ],
 )
-def test_ten_day_volatility_equals_ttr(shared: Path, published: int, name: str, file: str):
-    rows = json.loads((shared / "reference/expected.json").read_text())
-    expected = next(row for row in rows if row["id"] == published)
+def test_ten_day_volatility_equals_ttr(shared: Path, expected: dict[int, Any], number: int, name: str, file: str):
     bars = pl.read_csv(shared / "reference/ttrc.csv.gz").head(250).rename(str.lower)
 
     variance = PER_BAR[name].rolling_mean(10)
     ours = bars.select(annualized_volatility(variance, periods_per_year=260)).to_series()
 
     some = [ours[9], ours[10], ours[249], ours.sum()]
-    assert some == pytest.approx(expected["expected"], rel=expected["rtol"])
+    assert some == pytest.approx(expected[number]["expected"], rel=expected[number]["rtol"])
     whole = pl.read_csv(shared / "reference" / file, null_values="NA").to_series()
     assert ours.null_count() == whole.null_count() == 9
     np.testing.assert_allclose(ours.drop_nulls(), whole.drop_nulls(), rtol=1e-11)
@@ -111,7 +110,29 @@ def test_overnight_gap_adds_its_square():
 def test_no_bars_one_bar_and_missing_prices_give_null_or_a_number(name: str):
     schema = dict.fromkeys(OHLC, pl.Float64)
     assert pl.DataFrame(schema=schema).select(ALL[name].mean()).item() is None
-    empty = pl.DataFrame([[None] * 4, [0.0] * 4], schema=schema, orient="row")
+    empty = pl.DataFrame([[None] * 4, [0.0] * 4, [math.nan] * 4, [-1.0] * 4], schema=schema, orient="row")
     assert empty.select(ALL[name].mean()).item() is None
     one = bars_of_random_walk(1, steps=10, sigma=0.01).select(ALL[name].mean()).item()
     assert one is None if name == "yang_zhang" else one >= 0
+
+
+def test_figures_of_the_es_hour(es_tape: Tape):
+    """One-minute bars of trades, the sum over the hour, by loops too; figures as in docs/metrics.md."""
+    minute_ns = 60 * 10**9
+    price = pl.col("price")
+    bars = es_tape.trades.group_by(pl.col("recv_ns") // minute_ns).agg(
+        open=price.first(), high=price.max(), low=price.min(), close=price.last()
+    )
+    sums = bars.select(expr.sum().alias(name) for name, expr in PER_BAR.items()).row(0, named=True)
+    figures = {"parkinson": 9.27e-7, "garman_klass": 6.92e-7, "rogers_satchell": 5.87e-7}
+    assert sums == pytest.approx(figures, rel=1e-3)
+    logs = [{name: math.log(bar[name]) for name in OHLC} for bar in bars.rows(named=True)]
+    ranges = [(b["high"] - b["low"]) ** 2 for b in logs]
+    bodies = [(b["close"] - b["open"]) ** 2 for b in logs]
+    wicks = [
+        (b["high"] - b["close"]) * (b["high"] - b["open"]) + (b["low"] - b["close"]) * (b["low"] - b["open"])
+        for b in logs
+    ]
+    assert sums["parkinson"] == pytest.approx(sum(ranges) / (4 * math.log(2)), rel=1e-9)
+    assert sums["garman_klass"] == pytest.approx(sum(ranges) / 2 - (2 * math.log(2) - 1) * sum(bodies), rel=1e-9)
+    assert sums["rogers_satchell"] == pytest.approx(sum(wicks), rel=1e-9)

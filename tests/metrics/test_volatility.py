@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +18,8 @@ from mdcapture.metrics import volatility as vol
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conftest import Tape
 
 FIVE_MINUTES_NS = 300 * 10**9
 DAY_NS = 86_400 * 10**9
@@ -41,12 +42,6 @@ QUARTICITIES = {
 
 def measured(returns: list[float | None], measure: pl.Expr) -> float | None:
     return pl.DataFrame({"r": returns}, schema={"r": pl.Float64}).select(measure).item()
-
-
-def published(shared: Path, number: int) -> tuple[object, float]:
-    rows = json.loads((shared / "reference/expected.json").read_text())
-    row = next(row for row in rows if row["id"] == number)
-    return row["expected"], row["rtol"]
 
 
 def timed(frame: pl.DataFrame) -> pl.DataFrame:
@@ -80,16 +75,18 @@ def by_day(returns: pl.DataFrame, measure: pl.Expr) -> pl.Series:
 
 
 @pytest.mark.parametrize(("number", "measure"), [(26, vol.med_quarticity("r")), (28, vol.tripower_quarticity("r"))])
-def test_quarticities_of_two_days_equal_highfrequency(shared: Path, ticks: pl.DataFrame, number: int, measure: pl.Expr):
-    expected, rtol = published(shared, number)
+def test_quarticities_of_two_days_equal_highfrequency(
+    expected: dict[int, Any], ticks: pl.DataFrame, number: int, measure: pl.Expr
+):
+    published = expected[number]
     ours = by_day(five_minutes(ticks, "PRICE"), measure * 1e6)
-    assert ours.to_list() == pytest.approx(expected, rel=rtol)
+    assert ours.to_list() == pytest.approx(published["expected"], rel=published["rtol"])
 
 
-def test_variance_of_every_tick_equals_highfrequency(shared: Path, ticks: pl.DataFrame):
-    expected, rtol = published(shared, 31)
+def test_variance_of_every_tick_equals_highfrequency(expected: dict[int, Any], ticks: pl.DataFrame):
+    published = expected[31]
     ours = vol.realized_measures(vol.sampled_returns(ticks, "PRICE"))
-    assert ours["realized_variance"][0] == pytest.approx(expected, rel=rtol)
+    assert ours["realized_variance"][0] == pytest.approx(published["expected"], rel=published["rtol"])
 
 
 @pytest.mark.parametrize(
@@ -100,54 +97,44 @@ def test_variance_of_every_tick_equals_highfrequency(shared: Path, ticks: pl.Dat
         (37, vol.realized_skewness("r"), "mean"),
     ],
 )
-def test_measures_of_a_month_equal_highfrequency(shared: Path, number: int, measure: pl.Expr, over_days: str):
-    expected, rtol = published(shared, number)
+def test_measures_of_a_month_equal_highfrequency(
+    shared: Path, expected: dict[int, Any], number: int, measure: pl.Expr, over_days: str
+):
+    published = expected[number]
     minutes = timed(pl.read_csv(shared / "reference/sampleOneMinuteData.csv.gz"))
     days = [by_day(five_minutes(minutes, price), measure) for price in ("STOCK", "MARKET")]
     ours = [day.sum() if over_days == "sum" else day.mean() for day in days]
-    assert ours == pytest.approx(expected, rel=rtol)
+    assert ours == pytest.approx(published["expected"], rel=published["rtol"])
 
 
 def plainly(r: list[float]) -> dict[str, float]:
     """Each measure as the papers write it, in loops."""
-    n, a = len(r), [abs(x) for x in r]
+    n, a, pi, root3 = len(r), [abs(x) for x in r], math.pi, math.sqrt(3)
     mu43 = 2 ** (2 / 3) * math.gamma(7 / 6) / math.gamma(1 / 2)
-    rv = sum(x * x for x in r)
-    pairs, triples = range(1, n), range(2, n)
+    rv, fourth = sum(x * x for x in r), sum(x**4 for x in r)
+    pairs = [a[i - 1 : i + 1] for i in range(1, n)]
+    triples = [a[i - 2 : i + 1] for i in range(2, n)]
+    quadruples = [a[i - 3 : i + 1] for i in range(3, n)]
+    one, two, three = n / (n - 1), n / (n - 2), n / (n - 3)
+    bpv = pi / 2 * sum(map(math.prod, pairs))
+    threshold = 4 * math.sqrt(bpv) * n**-0.49
     return {
         "n": n,
         "realized_variance": rv,
+        "realized_variance_error": math.sqrt(2 / 3 * fourth),
         "down_variance": sum(x * x for x in r if x < 0),
         "up_variance": sum(x * x for x in r if x > 0),
-        "bipower_variance": math.pi / 2 * sum(a[i] * a[i - 1] for i in pairs),
-        "min_variance": math.pi / (math.pi - 2) * n / (n - 1) * sum(min(a[i], a[i - 1]) ** 2 for i in pairs),
-        "med_variance": math.pi
-        / (6 - 4 * 3**0.5 + math.pi)
-        * n
-        / (n - 2)
-        * sum(median(a[i - 2 : i + 1]) ** 2 for i in triples),
-        "realized_quarticity": n / 3 * sum(x**4 for x in r),
-        "tripower_quarticity": n
-        * mu43**-3
-        * n
-        / (n - 2)
-        * sum((a[i] * a[i - 1] * a[i - 2]) ** (4 / 3) for i in triples),
-        "quad_power_quarticity": n
-        * math.pi**2
-        / 4
-        * n
-        / (n - 3)
-        * sum(math.prod(a[i - 3 : i + 1]) for i in range(3, n)),
-        "min_quarticity": math.pi * n / (3 * math.pi - 8) * n / (n - 1) * sum(min(a[i], a[i - 1]) ** 4 for i in pairs),
-        "med_quarticity": 3
-        * math.pi
-        * n
-        / (9 * math.pi + 72 - 52 * 3**0.5)
-        * n
-        / (n - 2)
-        * sum(median(a[i - 2 : i + 1]) ** 4 for i in triples),
+        "bipower_variance": bpv,
+        "min_variance": pi / (pi - 2) * one * sum(min(x) ** 2 for x in pairs),
+        "med_variance": pi / (6 - 4 * root3 + pi) * two * sum(median(x) ** 2 for x in triples),
+        "truncated_variance": sum(x * x for x in a if x <= threshold),
+        "realized_quarticity": n / 3 * fourth,
+        "tripower_quarticity": n * mu43**-3 * two * sum(math.prod(x) ** (4 / 3) for x in triples),
+        "quad_power_quarticity": n * pi**2 / 4 * three * sum(map(math.prod, quadruples)),
+        "min_quarticity": pi * n / (3 * pi - 8) * one * sum(min(x) ** 4 for x in pairs),
+        "med_quarticity": 3 * pi * n / (9 * pi + 72 - 52 * root3) * two * sum(median(x) ** 4 for x in triples),
         "realized_skewness": n**0.5 * sum(x**3 for x in r) / rv**1.5,
-        "realized_kurtosis": n * sum(x**4 for x in r) / rv**2,
+        "realized_kurtosis": n * fourth / rv**2,
     }
 
 
@@ -158,7 +145,7 @@ RETURNS = st.lists(
 
 @given(RETURNS)
 def test_every_measure_equals_its_formula_in_loops(r: list[float]):
-    frame = vol.realized_measures(pl.DataFrame({"log_return": r})).drop("truncated_variance")
+    frame = vol.realized_measures(pl.DataFrame({"log_return": r}))
     assert frame.row(0, named=True) == pytest.approx(plainly(r), rel=1e-9, abs=1e-15)
 
 
@@ -209,6 +196,11 @@ def test_variances_of_brownian_motion_are_unbiased(brownian: pl.DataFrame, name:
     assert abs(days.mean() - expected) < 4 * days.std() / math.sqrt(len(days))
 
 
+def test_the_standard_error_of_realized_variance_is_that_of_the_days(brownian: pl.DataFrame):
+    errors = by_day(brownian, vol.realized_variance_error("r"))
+    assert errors.mean() == pytest.approx(by_day(brownian, vol.realized_variance("r")).std(), rel=0.1)
+
+
 @pytest.mark.parametrize("name", QUARTICITIES)
 def test_quarticities_of_brownian_motion_are_unbiased(brownian: pl.DataFrame, name: str):
     days = by_day(brownian, QUARTICITIES[name])
@@ -251,8 +243,9 @@ def ticked(prices: list[float | None], times_ns: list[int] | None = None, **colu
 
 
 def test_a_missing_or_non_positive_price_ends_a_return():
-    sampled = vol.sampled_returns(ticked([1.0, math.e, None, 1.0, -37.6, math.e, 1.0]), "price")
-    assert sampled["log_return"].to_list() == [None, 1, None, None, None, None, -1]
+    wrong = [None, -37.6, 0.0, math.nan, math.inf]
+    sampled = vol.sampled_returns(ticked([1.0, *(x for price in wrong for x in (price, math.e, 1.0))]), "price")
+    assert sampled["log_return"].to_list() == [None, *[None, None, -1] * len(wrong)]
 
 
 def test_gaps_sessions_and_contracts_end_a_return():
@@ -277,23 +270,23 @@ def test_calendar_time_is_the_previous_tick():
     assert sampled["price"].to_list() == [2, 4, 4]
 
 
-def test_business_time_is_the_last_tick_of_each_step():
+def test_business_time_is_each_tick_at_which_the_clock_passes_a_step():
     prices = ticked([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], volume=[1, 1, 5, 1, 1, 1])
     by_trades = vol.sampled_returns(prices, "price", clock=pl.int_range(pl.len()), step=2)
-    assert by_trades["price"].to_list() == [2, 4, 6]
+    assert by_trades["price"].to_list() == [1, 3, 5]
     by_lots = vol.sampled_returns(prices, "price", clock=pl.col("volume").cum_sum(), step=4)
-    assert by_lots["price"].to_list() == [2, 3, 6]
+    assert by_lots["price"].to_list() == [1, 3, 4]
 
 
 def test_tick_time_can_leave_out_repeated_prices():
     sampled = vol.sampled_returns(ticked([1.0, 1.0, None, 1.0, 2.0, 2.0, 1.0]), "price", changes_only=True)
-    assert sampled["price"].to_list() == [1, 2, 1]
+    assert sampled["price"].to_list() == [1, None, 1, 2, 1]
 
 
 def test_business_time_counts_within_each_contract():
-    prices = ticked([1.0, 2.0, 3.0, 4.0], contract_id=["a", "b", "a", "b"])
+    prices = ticked([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], contract_id=["a", "b"] * 3)
     sampled = vol.sampled_returns(prices, "price", clock=pl.int_range(pl.len()), step=2)
-    assert sampled.select("contract_id", "price").rows() == [("a", 3.0), ("b", 4.0)]
+    assert sampled.select("contract_id", "price").rows() == [("a", 1.0), ("a", 5.0), ("b", 2.0), ("b", 6.0)]
 
 
 @pytest.mark.parametrize(
@@ -316,9 +309,43 @@ def test_lazy_in_lazy_out_and_empty_in_empty_out(options: dict[str, object]):
     assert vol.realized_measures(none).schema == vol.realized_measures(eager).schema
 
 
-def test_mids_are_made_of_quotes():
-    quotes = pl.DataFrame({"recv_ns": [1, 2], "best_bid": [1.0, 3.0], "best_ask": [3.0, 5.0]})
-    assert vol.sampled_returns(quotes)["log_return"].to_list() == [None, pytest.approx(math.log(2))]
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"interval_ns": 7},
+        {"changes_only": True},
+        {"clock": pl.int_range(pl.len()), "step": 3},
+        {"clock": pl.col("price").cum_sum(), "step": 10},
+    ],
+)
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 5)), min_size=2, max_size=30), st.integers(0, 99))
+def test_the_future_never_changes_a_sample(options: dict[str, object], ticks: list[tuple[int, int]], now: int):
+    times, prices = zip(*sorted(ticks), strict=True)
+    whole = ticked([float(price) for price in prices], list(times))
+    known = whole.filter(pl.col("recv_ns") <= now)
+    samples = vol.sampled_returns(known, "price", **options)
+    later = vol.sampled_returns(whole, "price", **options)
+    assert_frame_equal(samples, later.head(samples.height))
+
+
+@pytest.mark.parametrize("options", [{}, {"interval_ns": 1}])
+def test_unseen_one_sided_and_crossed_books_have_no_return_and_locked_ones_do(options: dict[str, object]):
+    book = [
+        (None, None),
+        (None, 3.0),
+        (1.0, 3.0),
+        (3.0, 5.0),
+        (3.0, None),
+        (3.0, 5.0),
+        (6.0, 5.0),
+        (4.0, 4.0),
+        (8.0, 8.0),
+    ]
+    quotes = pl.DataFrame(book, schema=["best_bid", "best_ask"], orient="row").with_row_index("recv_ns")
+    sampled = vol.sampled_returns(quotes.cast({"recv_ns": pl.Int64}), **options)
+    doubled = pytest.approx(math.log(2))
+    assert sampled["log_return"].to_list() == [None, None, None, doubled, None, None, None, None, doubled]
 
 
 def test_annualizing_counts_the_periods_of_a_year():
@@ -326,7 +353,7 @@ def test_annualizing_counts_the_periods_of_a_year():
     assert yearly == pytest.approx(0.16)
 
 
-def test_quote_implied_variance_is_that_of_a_market_with_no_news_but_its_order_flow():
+def test_spread_implied_variance_is_that_of_a_market_with_no_news_but_its_order_flow():
     """Prices made as Madhavan, Richardson and Roomans have it, without public news: known theta, phi and rho."""
     rng = np.random.default_rng(3)
     n, theta, phi, rho = 50_000, 3e-4, 1e-4, 0.4
@@ -334,14 +361,26 @@ def test_quote_implied_variance_is_that_of_a_market_with_no_news_but_its_order_f
     sign = np.cumprod(np.where(stay, 1, -1))
     value = np.cumsum(theta * (sign[1:] - rho * sign[:-1]))
     trades = pl.DataFrame({"spread": np.full(n, 2 * (theta + phi)), "sign": sign})
-    implied = trades.select(vol.quote_implied_variance("spread", "sign", adverse_share=theta / (theta + phi))).item()
+    implied = trades.select(vol.spread_implied_variance("spread", "sign", adverse_share=theta / (theta + phi))).item()
     assert implied == pytest.approx(np.square(np.diff(value)).sum(), rel=0.02)
     known = trades.select(
-        vol.quote_implied_variance("spread", "sign", adverse_share=0.75, sign_autocorrelation=pl.lit(rho))
+        vol.spread_implied_variance("spread", "sign", adverse_share=0.75, sign_autocorrelation=pl.lit(rho))
     ).item()
     assert known == pytest.approx(n * theta**2 * (1 - rho**2))
 
 
-def test_quote_implied_variance_of_no_trades_is_null():
+def test_spread_implied_variance_of_no_trades_is_null():
     trades = pl.DataFrame(schema={"spread": pl.Float64, "sign": pl.Int64})
-    assert trades.select(vol.quote_implied_variance("spread", "sign")).item() is None
+    assert trades.select(vol.spread_implied_variance("spread", "sign")).item() is None
+
+
+@pytest.mark.parametrize(
+    ("table", "price", "n", "variance"), [("quotes", "mid", 4578, 1.467e-6), ("trades", "price", 2971, 1.945e-6)]
+)
+def test_figures_of_the_es_hour_equal_the_loops(es_tape: Tape, table: str, price: str, n: int, variance: float):
+    events = getattr(es_tape, table)
+    returns = vol.sampled_returns(events, price)
+    row = vol.realized_measures(returns).drop("session_id", "contract_id").row(0, named=True)
+    assert row == pytest.approx(plainly(returns["log_return"].drop_nulls().to_list()), rel=1e-9, abs=0)
+    assert row["n"] == n
+    assert row["realized_variance"] == pytest.approx(variance, rel=1e-3)  # as docs/metrics.md has it

@@ -163,7 +163,7 @@ def contracts(
     settings, key = _who(load_config({"gateway": gateway, "username": username}).config)
     found = asyncio.run(_look_up(settings, key, text))
     rows = [msgspec.structs.asdict(listing.contract) | {"active": listing.active} for listing in found]
-    write_records(rows, chosen_format(format_, json=json))
+    write_records(rows, chosen_format(format_, json=json).value)
 
 
 async def _look_up(config: Config, key: str, text: str) -> list[Listing]:

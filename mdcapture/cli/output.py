@@ -7,17 +7,18 @@ all formats integers are exact, and timestamps are ISO 8601 to the last digit, i
 from __future__ import annotations
 
 import csv
+import os
 import re
 import sys
 from collections import Counter
-from functools import partial
+from decimal import Decimal
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     import pyarrow as pa
@@ -31,6 +32,8 @@ TABLE_ROWS: Final = 200
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLAIN_WIDTH: Final = 1_000_000
+_CELL_WIDTH: Final = 60
+_GAP: Final = 2
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
@@ -38,7 +41,7 @@ def write_rows(
     names: Sequence[str],
     batches: Iterable[pa.RecordBatch],
     output: OutputFormat,
-    stream: TextIO,
+    stream: TextIO | None = None,
     *,
     limit: int | None = TABLE_ROWS,
     notes: TextIO | None = None,
@@ -49,22 +52,42 @@ def write_rows(
         names: The columns' names; a later one of the same name gets a number.
         batches: The rows.
         output: The format. `json` is one array of objects, `jsonl` an object a line; NaN and infinities are null there.
-            `csv` has a header, and nothing for null. `table` is plain where the stream is no terminal, or NO_COLOR is
-            set, and has as many columns as fit where it is one.
-        stream: Where to.
+            `csv` has a header, and nothing for null. `table` has as many columns as fit where the stream is a terminal,
+            and is plain where it is none, or NO_COLOR is set.
+        stream: Where to; stdout, if not given.
         limit: So many rows at most in a table; None for all of them, which are then held in memory.
         notes: Where a table that was cut says so; stderr, if not given.
     """
-    columns = _distinct(names)
     rows = chain.from_iterable(map(_rows, batches))
+    _write(_distinct(names), rows, output, stream or sys.stdout, limit, notes or sys.stderr)
+
+
+def write_records(records: Sequence[Mapping[str, Any]], output: OutputFormat, stream: TextIO | None = None) -> None:
+    """Write a few records, alike in their names and not cut; arguments as those of `write_rows`."""
+    names = list(records[0]) if records else []
+    _write(names, (tuple(record.values()) for record in records), output, stream or sys.stdout, None, sys.stderr)
+
+
+def _write(
+    columns: Sequence[str],
+    rows: Iterator[tuple[Any, ...]],
+    output: OutputFormat,
+    stream: TextIO,
+    limit: int | None,
+    notes: TextIO,
+) -> None:
     if output == "json":
         _write_json(columns, rows, stream)
     elif output == "jsonl":
         stream.writelines(f"{line}\n" for line in _objects(columns, rows))
     elif output == "csv":
-        _write_csv(columns, rows, stream)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(map(_flat, row) for row in rows)
     else:
-        _write_table(columns, rows, stream, limit, notes or sys.stderr)
+        _write_table(columns, [list(map(_flat, row)) for row in islice(rows, limit)], stream, notes)
+        if next(rows, None) is not None:
+            notes.write(f"only the first {limit:,} rows are shown: --format csv or jsonl has them all\n")
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -86,9 +109,9 @@ def _values(column: pa.Array) -> list[Any]:
     kind = str(column.type)
     if kind.startswith("timestamp"):
         return [text and text.replace(" ", "T") for text in column.cast("string").to_pylist()]
-    if kind == "month_day_nano_interval":
-        return [None if value is None else _iso_interval(*value) for value in column.to_pylist()]
     values: list[Any] = column.to_pylist()
+    if kind == "month_day_nano_interval":
+        return [None if value is None else _iso_interval(*value) for value in values]
     return values
 
 
@@ -96,6 +119,11 @@ def _iso_interval(months: int, days: int, nanoseconds: int) -> str:
     sign = "-" if nanoseconds < 0 else ""
     seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
     return f"P{months}M{days}DT{sign}{seconds}.{rest:09d}S"
+
+
+def _flat(value: object) -> object:
+    """A value as one cell has it: what has parts, and what Python would write its own way, as JSON."""
+    return _encode(value).decode() if isinstance(value, bool | list | dict) else value
 
 
 def _objects(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
@@ -110,45 +138,34 @@ def _write_json(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], stream:
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def _write_csv(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], stream: TextIO) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(map(_text, row) for row in rows)
-
-
-def _text(value: object) -> str:
-    """A value as text: nothing for null, JSON for what has parts."""
-    if value is None:
-        return ""
-    if isinstance(value, bool | list | dict):
-        return _encode(value).decode()
-    return str(value)
-
-
-def _write_table(
-    columns: Sequence[str], rows: Iterator[tuple[Any, ...]], stream: TextIO, limit: int | None, notes: TextIO
-) -> None:
-    shown = list(islice(rows, limit))
-    _print_table(columns, shown, stream)
-    if next(rows, None) is not None:
-        notes.write(f"only the first {limit:,} rows are shown: --format csv or jsonl has them all\n")
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]], stream: TextIO) -> None:
-    from rich import box  # noqa: PLC0415  # the other formats do without, and it takes its time
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: TextIO, notes: TextIO) -> None:
+    from rich.console import Console  # the other formats do without, and it takes its time
+    from rich.table import Table
+    from rich.text import Text
 
     terminal = stream.isatty()
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
-    cell: Callable[[str], Text] = partial(Text, no_wrap=True, overflow="ellipsis")
+    console = Console(
+        file=stream, width=None if terminal else _PLAIN_WIDTH, color_system=None if "NO_COLOR" in os.environ else "auto"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    fitting: list[list[Text]] = []
+    left = console.width
     for place, name in enumerate(columns):
-        numbers = all(isinstance(row[place], int | float) for row in rows if row[place] is not None)
-        table.add_column(cell(_harmless(name)), justify="right" if numbers and rows else "left")
-    for row in rows:
-        table.add_row(*(cell(_harmless(_text(value))) for value in row))
-    Console(file=stream, width=None if terminal else _PLAIN_WIDTH, highlight=False).print(table)
+        values = [row[place] for row in rows]
+        cells = [Text(_harmless("" if value is None else str(value))) for value in [name, *values]]
+        width = min(max(cell.cell_len for cell in cells), _CELL_WIDTH if terminal else _PLAIN_WIDTH)
+        left -= width + _GAP
+        if left < -_GAP and place > 0:
+            notes.write(f"{len(columns) - place} more columns do not fit: --format csv or jsonl has them all\n")
+            break
+        number = any(value is not None for value in values) and all(
+            isinstance(value, int | float | Decimal | None) for value in values
+        )
+        table.add_column(cells[0], justify="right" if number else "left", no_wrap=True, max_width=width)
+        fitting.append(cells[1:])
+    for row in zip(*fitting, strict=True):
+        table.add_row(*row)
+    console.print(table)
 
 
 def _harmless(text: str) -> str:

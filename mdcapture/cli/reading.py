@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mdcapture.cli.capturing import COUNTS
 from mdcapture.cli.options import Json, LakeFolder, OutputFormat, chosen_format, lake_root
@@ -19,7 +22,7 @@ def sessions(lake: LakeFolder = None, *, format_: OutputFormat = None, json: Jso
     from mdcapture.session import open_lake
 
     rows = [_row(session.snapshot()) for session in open_lake(lake_root(lake)).sessions()]
-    write_records(rows, chosen_format(format_, json=json))
+    write_records(rows, chosen_format(format_, json=json).value)
 
 
 def _row(session: Snapshot) -> dict[str, Any]:
@@ -33,4 +36,36 @@ def _row(session: Snapshot) -> dict[str, Any]:
     }
 
 
-COMMANDS = (sessions,)
+def sql(
+    query: Annotated[str, typer.Argument(help="One statement in DuckDB's dialect; - reads it from standard input.")],
+    lake: LakeFolder = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="SESSION", help="Only this session: an id, a unique prefix, or latest.")
+    ] = None,
+    *,
+    unrestricted: Annotated[
+        bool, typer.Option("--unrestricted", help="Let the query read and write files outside of the lake.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Rows of a table at most; 0 for all.", min=0)] = None,
+    format_: OutputFormat = None,
+    json: Json = False,
+) -> None:
+    """Ask the lake in SQL: views quotes, trades, depth, market_depth, messages, rejects, incidents, sessions, contracts.
+
+    A running session is in the answer, at most a second old. Name the column raw_data to have each row's original JSON.
+    """
+    from mdcapture.cli.output import TABLE_ROWS, write_rows
+    from mdcapture.lake.catalog import Catalog
+    from mdcapture.query.sql import Database
+    from mdcapture.session import open_lake
+
+    root = lake_root(lake)
+    opened = open_lake(root)
+    only = None if session is None else [opened.session(session).session_id]
+    with Database(Catalog(root), only, restricted=not unrestricted) as database:
+        rows = database.stream(sys.stdin.read() if query == "-" else query)
+        most = TABLE_ROWS if limit is None else limit or None
+        write_rows(rows.names, rows.batches, chosen_format(format_, json=json).value, limit=most)
+
+
+COMMANDS = (sessions, sql)

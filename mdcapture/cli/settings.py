@@ -34,4 +34,4 @@ def show(
     loaded = load_config(file=config)
     values = msgspec.structs.asdict(loaded.config)
     rows = [{"setting": name, "value": value, "origin": loaded.origins[name]} for name, value in values.items()]
-    write_records(rows, chosen_format(format_, json=json))
+    write_records(rows, chosen_format(format_, json=json).value)

@@ -25,6 +25,7 @@ ROOMS = (
     "charts",
     "interop",
     "session",
+    "demo",
     "cli",
 )
 
@@ -38,9 +39,9 @@ HEAVY = {
     "psutil": ("capture",),
     "duckdb": ("query",),
     "sqlglot": ("query",),
-    "polars": ("metrics", "live", "charts", "interop", "session"),
+    "polars": ("metrics", "live", "charts", "interop", "session", "demo"),
     "scipy": ("metrics",),
-    "altair": ("charts",),
+    "altair": ("charts", "demo"),
     "typer": ("cli",),
     "rich": ("cli",),
 }

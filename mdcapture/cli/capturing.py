@@ -175,7 +175,32 @@ async def _look_up(config: Config, key: str, text: str) -> list[Listing]:
         return await (rest.search(text) if text else rest.available())
 
 
-COMMANDS = (capture, simulate, contracts)
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Gets the lake and the picture.")] = Path("demo"),
+    duration: Duration = 20.0,
+) -> None:
+    """Capture a local synthetic market for a while, query it, analyse it, and draw it; nothing to configure."""
+    from mdcapture.cli.output import write_records
+    from mdcapture.cli.statistics import show_statistics
+    from mdcapture.demo import CONTRACTS, run_demo
+
+    typer.echo(f"Capturing {', '.join(CONTRACTS)} from a local gateway for {duration:g} s …", err=True)
+    made = run_demo(folder, duration or 20.0, lambda recorder: show_statistics(recorder, how="auto", every_s=1.0))
+    lake = folder / "lake"
+    query = "select contract_id, count(*) as trades, sum(volume) as lots, max(price) as high from trades group by 1"
+    print_summary(
+        {"session_id": made.session.session_id, "status": made.session.status, **dict.fromkeys(COUNTS, 0)}
+        | made.session.counts,
+        json=False,
+    )
+    typer.echo(f'\n$ mdcapture sql "{query}" --lake {lake}')
+    write_records(made.session.sql(query).pl().to_dicts(), "table")
+    typer.echo("\nFigures")
+    write_records(made.figures.to_dicts(), "table")
+    typer.echo(f"\nThe picture is {made.picture}. Go on with: mdcapture sessions --lake {lake}")
+
+
+COMMANDS = (capture, demo, simulate, contracts)
 COUNTS = ("messages", "quotes", "trades", "depth", "rejects", "incidents")
 
 

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from decimal import Decimal
 from itertools import chain, islice
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -59,19 +60,21 @@ def write_rows(
         notes: Where a table that was cut says so; stderr, if not given.
     """
     rows = chain.from_iterable(map(_rows, batches))
-    _write(_distinct(names), rows, output, stream or sys.stdout, limit, notes or sys.stderr)
+    _write(_distinct(names), rows, output, stream=stream or sys.stdout, limit=limit, notes=notes or sys.stderr)
 
 
 def write_records(records: Sequence[Mapping[str, Any]], output: OutputFormat, stream: TextIO | None = None) -> None:
     """Write a few records, alike in their names and not cut; arguments as those of `write_rows`."""
     names = list(records[0]) if records else []
-    _write(names, (tuple(record.values()) for record in records), output, stream or sys.stdout, None, sys.stderr)
+    rows = (tuple(record.values()) for record in records)
+    _write(names, rows, output, stream=stream or sys.stdout, limit=None, notes=sys.stderr)
 
 
 def _write(
     columns: Sequence[str],
     rows: Iterator[tuple[Any, ...]],
     output: OutputFormat,
+    *,
     stream: TextIO,
     limit: int | None,
     notes: TextIO,
@@ -81,9 +84,7 @@ def _write(
     elif output == "jsonl":
         stream.writelines(f"{line}\n" for line in _objects(columns, rows))
     elif output == "csv":
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(map(_flat, row) for row in rows)
+        _write_csv(columns, rows, stream)
     else:
         _write_table(columns, [list(map(_flat, row)) for row in islice(rows, limit)], stream, notes)
         if next(rows, None) is not None:
@@ -138,6 +139,14 @@ def _write_json(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], stream:
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
+def _write_csv(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], stream: TextIO) -> None:
+    # The writer quotes a carriage return only if its own lines end in one.
+    lines = SimpleNamespace(write=lambda line: stream.write(line.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows(map(_flat, row) for row in rows)
+
+
 def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: TextIO, notes: TextIO) -> None:
     from rich.console import Console  # the other formats do without, and it takes its time
     from rich.table import Table
@@ -155,17 +164,19 @@ def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: 
         cells = [Text(_harmless("" if value is None else str(value))) for value in [name, *values]]
         width = min(max(cell.cell_len for cell in cells), _CELL_WIDTH if terminal else _PLAIN_WIDTH)
         left -= width + _GAP
-        if left < -_GAP and place > 0:
+        if left < -_GAP and fitting:
             notes.write(f"{len(columns) - place} more columns do not fit: --format csv or jsonl has them all\n")
             break
-        number = any(value is not None for value in values) and all(
-            isinstance(value, int | float | Decimal | None) for value in values
-        )
-        table.add_column(cells[0], justify="right" if number else "left", no_wrap=True, max_width=width)
+        table.add_column(cells[0], justify="right" if _numeric(values) else "left", no_wrap=True, max_width=width)
         fitting.append(cells[1:])
-    for row in zip(*fitting, strict=True):
-        table.add_row(*row)
+    for line in zip(*fitting, strict=True):
+        table.add_row(*line)
     console.print(table)
+
+
+def _numeric(values: Sequence[object]) -> bool:
+    given = [value for value in values if value is not None]
+    return bool(given) and all(isinstance(value, int | float | Decimal) for value in given)
 
 
 def _harmless(text: str) -> str:

@@ -50,9 +50,10 @@ def sql(
     format_: OutputFormat = None,
     json: Json = False,
 ) -> None:
-    """Ask the lake in SQL: views quotes, trades, depth, market_depth, messages, rejects, incidents, sessions, contracts.
+    """Ask the lake in SQL.
 
-    A running session is in the answer, at most a second old. Name the column raw_data to have each row's original JSON.
+    The views are quotes, trades, depth, market_depth, messages, rejects, incidents, sessions and contracts. A running
+    session is in the answer, at most a second old. Name the column raw_data to have each row's original JSON.
     """
     from mdcapture.cli.output import TABLE_ROWS, write_rows
     from mdcapture.lake.catalog import Catalog

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from mdcapture.errors import NotFoundError
-from mdcapture.lake.catalog import Catalog, Snapshot, reread
+from mdcapture.lake.catalog import Catalog, Snapshot, listed, open_catalog, reread
 from mdcapture.lake.columns import arrow_schema
 from mdcapture.lake.schema import ORDER, PARTITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import duckdb
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from mdcapture.query.sql import Database
 
 __all__ = ["Lake", "Session", "open_lake"]
-
-_NAMED: Final = 8
-"""So many candidates an error names."""
 
 
 def open_lake(path: str | Path = "data") -> Lake:
@@ -48,13 +45,7 @@ def open_lake(path: str | Path = "data") -> Lake:
     Raises:
         NotFoundError: There is no such folder, or it is no lake.
     """
-    root = Path(path).expanduser().resolve()
-    if not (root / "sessions").is_dir():
-        what = "it is no lake" if root.is_dir() else "there is no such folder"
-        raise NotFoundError(
-            f"can't open {root}: {what}; `mdcapture capture` or `mdcapture import` make one, --lake names another"
-        )
-    return Lake(root)
+    return Lake(open_catalog(path))
 
 
 class _Tables:
@@ -144,7 +135,7 @@ class _Tables:
         having = [one for one, names in contracts.items() if contract_id in names]
         if not having:
             known = sorted({name for names in contracts.values() for name in names})
-            raise NotFoundError(f"no contract {contract_id} here: {_listed(known)}")
+            raise NotFoundError(f"no contract {contract_id} here: {listed(known)}")
         return having
 
 
@@ -155,9 +146,9 @@ class Lake(_Tables):
         path: The folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(Catalog(path))
-        self.path = path
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.path = catalog.root
 
     def __repr__(self) -> str:
         ids = self._sessions()
@@ -177,17 +168,7 @@ class Lake(_Tables):
         Raises:
             NotFoundError: No session, or more than one, is called that.
         """
-        ids = self._sessions()
-        if not ids:
-            raise NotFoundError(f"{self.path} holds no session yet: `mdcapture capture` or `mdcapture import` make one")
-        if ref == "latest":
-            return Session(self._catalog, ids[-1])
-        found = [ref] if ref in ids else [one for one in ids if ref and one.startswith(ref)]
-        if len(found) == 1:
-            return Session(self._catalog, found[0])
-        if found:
-            raise NotFoundError(f"{ref} begins the names of {len(found)} sessions, say more of it: {_listed(found)}")
-        raise NotFoundError(f"no session {ref} in {self.path}; there are: {_listed(ids[::-1])}")
+        return Session(self._catalog, self._catalog.find(ref))
 
 
 class Session(_Tables):
@@ -207,7 +188,7 @@ class Session(_Tables):
         rows = ", ".join(f"{table} {count:,}" for table, count in now.counts.items() if count)
         parts = [
             f"{self.session_id} ({now.manifest.state})",
-            _listed(names) if names else "no contract yet",
+            listed(names) if names else "no contract yet",
             f"{_clock(now.start_ns)} to {_clock(now.end_ns)}" if now.start_ns is not None else "",
             rows or "nothing received yet",
         ]
@@ -303,12 +284,6 @@ def _at(root: Path, now: Snapshot, table: str, contract_id: str | None) -> pl.La
     if now.in_order(table):
         return frame
     return frame.sort("contract_id", *(name for name in ORDER if name in schema), maintain_order=True)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The first few, and how many more."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _clock(time_ns: int | None) -> str:

@@ -28,11 +28,11 @@ def recover(lake: LakeFolder = None, *, json: Json = False) -> None:
 
 def compact(session: Session, lake: LakeFolder = None) -> None:
     """Merge the files of a session, where a crash left several."""
+    from mdcapture.lake.catalog import open_catalog
     from mdcapture.lake.seal import compact as compact_session
-    from mdcapture.session import open_lake
 
     root = lake_root(lake)
-    manifest = compact_session(root, open_lake(root).session(session).session_id)
+    manifest = compact_session(root, open_catalog(root).find(session))
     typer.echo(f"{manifest.session_id}: {len(manifest.files)} files")
 
 

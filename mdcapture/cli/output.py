@@ -159,10 +159,11 @@ def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: 
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     fitting: list[list[Text]] = []
     left = console.width
+    widest = _CELL_WIDTH if terminal else _PLAIN_WIDTH
     for place, name in enumerate(columns):
         values = [row[place] for row in rows]
-        cells = [Text(_harmless("" if value is None else str(value))) for value in [name, *values]]
-        width = min(max(cell.cell_len for cell in cells), _CELL_WIDTH if terminal else _PLAIN_WIDTH)
+        cells = [Text(_harmless(value)) for value in [name, *values]]
+        width = min(max(cell.cell_len for cell in cells), widest)
         left -= width + _GAP
         if left < -_GAP and fitting:
             notes.write(f"{len(columns) - place} more columns do not fit: --format csv or jsonl has them all\n")
@@ -179,6 +180,6 @@ def _numeric(values: Sequence[object]) -> bool:
     return bool(given) and all(isinstance(value, int | float | Decimal) for value in given)
 
 
-def _harmless(text: str) -> str:
-    """What the feed sent must not steer the terminal, nor break the line."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+def _harmless(value: object) -> str:
+    """A value as text (null as nothing): what the feed sent must not steer the terminal, nor break the line."""
+    return "" if value is None else _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(value))

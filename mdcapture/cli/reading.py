@@ -56,14 +56,12 @@ def sql(
     session is in the answer, at most a second old. Name the column raw_data to have each row's original JSON.
     """
     from mdcapture.cli.output import TABLE_ROWS, write_rows
-    from mdcapture.lake.catalog import Catalog
+    from mdcapture.lake.catalog import open_catalog
     from mdcapture.query.sql import Database
-    from mdcapture.session import open_lake
 
-    root = lake_root(lake)
-    opened = open_lake(root)
-    only = None if session is None else [opened.session(session).session_id]
-    with Database(Catalog(root), only, restricted=not unrestricted) as database:
+    catalog = open_catalog(lake_root(lake))
+    only = None if session is None else [catalog.find(session)]
+    with Database(catalog, only, restricted=not unrestricted) as database:
         rows = database.stream(sys.stdin.read() if query == "-" else query)
         most = TABLE_ROWS if limit is None else limit or None
         write_rows(rows.names, rows.batches, chosen_format(format_, json=json).value, limit=most)

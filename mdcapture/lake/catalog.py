@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import asdict, fields
 
-from mdcapture.errors import DamageError
+from mdcapture.errors import DamageError, NotFoundError
 from mdcapture.lake.columns import CONTRACT, Decoder, arrow_schema
 from mdcapture.lake.journal import Damage, read_blocks, segments
 from mdcapture.lake.layout import journal_folder, manifest_path
@@ -28,13 +29,15 @@ from mdcapture.lake.manifest import Contract, Manifest, read_manifest, session_i
 from mdcapture.lake.schema import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mdcapture.lake.journal import IncidentBlock, MessageBlock
     from mdcapture.wire.messages import Quote
 
-__all__ = ["Catalog", "Snapshot", "contracts_table", "reread", "sessions_table", "snapshot"]
+__all__ = ["Catalog", "Snapshot", "contracts_table", "listed", "open_catalog", "reread", "sessions_table", "snapshot"]
+
+_NAMED: Final = 8
+"""So many candidates an error names."""
 
 T = TypeVar("T")
 
@@ -95,6 +98,21 @@ class Snapshot(NamedTuple):
         return (time_ns for time_ns in (sealed, waiting) if time_ns is not None)
 
 
+def open_catalog(path: str | Path) -> Catalog:
+    """The catalog of a lake that exists.
+
+    Raises:
+        NotFoundError: There is no such folder, or it is no lake.
+    """
+    root = Path(path).expanduser().resolve()
+    if not (root / "sessions").is_dir():
+        what = "it is no lake" if root.is_dir() else "there is no such folder"
+        raise NotFoundError(
+            f"can't open {root}: {what}; `mdcapture capture` or `mdcapture import` make one, --lake names another"
+        )
+    return Catalog(root)
+
+
 class Catalog:
     """The sessions of a lake, for reading; what was read once is kept and followed. Any thread may ask.
 
@@ -131,11 +149,38 @@ class Catalog:
         with self._lock:
             return self._follower(session_id).snapshot()
 
+    def find(self, ref: str) -> str:
+        """The id of a session.
+
+        Args:
+            ref: The id itself, the beginning of it that no other id has, or `latest`.
+
+        Raises:
+            NotFoundError: No session, or more than one, is called that.
+        """
+        ids = self.session_ids()
+        if not ids:
+            raise NotFoundError(f"{self.root} holds no session yet: `mdcapture capture` or `mdcapture import` make one")
+        if ref == "latest":
+            return ids[-1]
+        found = [ref] if ref in ids else [one for one in ids if ref and one.startswith(ref)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NotFoundError(f"{ref} begins the names of {len(found)} sessions, say more of it: {listed(found)}")
+        raise NotFoundError(f"no session {ref} in {self.root}; there are: {listed(ids[::-1])}")
+
     def _follower(self, session_id: str) -> _Follower:
         follower = self._followers.get(session_id)
         if follower is None:
             follower = self._followers[session_id] = _Follower(self.root, session_id)
         return follower
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def snapshot(root: Path, session_id: str) -> Snapshot:

@@ -8,25 +8,39 @@
 
 `AT_S` counts the market's own seconds since it opened: at tenfold speed they pass ten times as fast, and on a tape they
 are a place on it, so that a fault strikes between the same two records each time. A fault without it strikes when the
-market opens, or, where it is about a door, when the server starts. `DURATION_S` counts the same seconds for `freeze`, and
-real ones for everything else.
+market opens, or, where it is about a door, when the server starts. `DURATION_S` counts the same seconds for `freeze`,
+and real ones for everything else.
 """
 
 from __future__ import annotations
 
 import random
 import re
+import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mdcapture.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["DOORS", "GARBAGE", "KINDS", "STREAMS", "Fault", "FaultKind", "Trait", "parse_fault", "random_faults"]
+__all__ = [
+    "DEFAULT_DURATION_S",
+    "GARBAGE",
+    "KINDS",
+    "STREAMS",
+    "Doors",
+    "Fault",
+    "FaultKind",
+    "Trait",
+    "parse_fault",
+    "random_faults",
+]
 
+DEFAULT_DURATION_S: Final = 5.0
 STREAMS: Final = ("quotes", "trades", "depth")
+_UNAVAILABLE: Final = 503
 _FORM: Final = re.compile(
     r"(?P<kind>[a-z-]+)(:(?P<what>\w+))?(@(?P<at_s>\d+(\.\d+)?))?(\+(?P<duration_s>\d+(\.\d+)?))?"
 )
@@ -85,10 +99,6 @@ KINDS: Final = {
 }
 
 
-DOORS: Final = frozenset({FaultKind.REFUSE, FaultKind.HTTP, FaultKind.DENY, FaultKind.IGNORE})
-"""The kinds that make sense before the market opens."""
-
-
 class Fault(NamedTuple):
     """One fault; `at_s` is None where it is said to be there from the start."""
 
@@ -96,6 +106,11 @@ class Fault(NamedTuple):
     what: str | None = None
     at_s: float | None = None
     duration_s: float | None = None
+
+    @property
+    def precedes_market(self) -> bool:
+        """Whether it is there before the market opens: it is about a door, and no time was given."""
+        return self.at_s is None and self.kind in {FaultKind.REFUSE, FaultKind.HTTP, FaultKind.DENY, FaultKind.IGNORE}
 
 
 def parse_fault(text: str) -> Fault:
@@ -120,21 +135,52 @@ def parse_fault(text: str) -> Fault:
     return Fault(kind, match["what"], at_s, duration_s)
 
 
+class Doors:
+    """Which doors are shut, and until when: what `http`, `deny` and `ignore` leave behind.
+
+    Args:
+        clock: Real seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._shut: dict[tuple[FaultKind, str | None], float] = {}
+
+    def shut(self, fault: Fault) -> None:
+        """Let a fault stand for its duration."""
+        self._shut[fault.kind, fault.what] = self._clock() + (fault.duration_s or DEFAULT_DURATION_S)
+
+    def http_status(self) -> int | None:
+        """The status that every REST answer has to be, if any."""
+        standing = [what for kind, what in self._standing() if kind is FaultKind.HTTP]
+        return int(standing[-1] or _UNAVAILABLE) if standing else None
+
+    def subscribing(self, stream: str) -> FaultKind | None:
+        """What becomes of a subscription to a stream: `deny`, `ignore`, or nothing."""
+        kinds = [kind for kind, what in self._standing() if kind is not FaultKind.HTTP and what in {None, stream}]
+        return kinds[-1] if kinds else None
+
+    def _standing(self) -> list[tuple[FaultKind, str | None]]:
+        now_s = self._clock()
+        return [door for door, ends_s in self._shut.items() if now_s < ends_s]
+
+
 def random_faults(rate_per_min: float, seed: int) -> Iterator[Fault]:
     """Faults of all kinds at random times (a Poisson process), without end.
 
-    Those that would last for good without a duration get one; `close-forever` and `revoke`, after which a client may
-    rightly give up, are left to those who ask for them.
+    What lasts does so for a quarter of the mean time between faults, on average. `close-forever` and `revoke`, after
+    which a client may rightly give up, are left to those who ask for them.
     """
     rng = random.Random(f"faults {seed}")  # noqa: S311 - seeded noise, no secret
     kinds = [kind for kind in KINDS if kind not in {FaultKind.CLOSE_FOREVER, FaultKind.REVOKE}]
+    rate_per_s = rate_per_min / 60
     at_s = 0.0
     while True:
-        at_s += rng.expovariate(rate_per_min / 60)
+        at_s += rng.expovariate(rate_per_s)
         kind = rng.choice(kinds)
         trait = KINDS[kind]
         what = rng.choice((None, *trait.what)) if trait.what else None
-        yield Fault(kind, what, at_s, rng.uniform(1, 20) if trait.lasts else None)
+        yield Fault(kind, what, at_s, rng.expovariate(4 * rate_per_s) if trait.lasts else None)
 
 
 GARBAGE: Final = (

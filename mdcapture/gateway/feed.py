@@ -19,7 +19,7 @@ __all__ = ["EVERYONE", "Feed", "Message", "TapeFeed"]
 
 EVERYONE: Final = "everyone"
 _STREAMS: Final = {"gatewayquote": "quotes", "gatewaytrade": "trades", "gatewaydepth": "depth"}
-_HEAD_RECORDS: Final = 2_000
+_HEAD_RECORDS: Final = 10_000
 
 
 class Message(NamedTuple):

@@ -184,8 +184,6 @@ class Hub:
                 await self._pause(error)
                 if isinstance(error, UnauthorizedError | LoggedOutError):
                     refused = token or refused
-                elif token is not None:
-                    refused = None
 
     async def _converse(self, token: str) -> None:
         """Hold one connection until it ends, which raises why."""

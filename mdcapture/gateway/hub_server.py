@@ -25,7 +25,7 @@ from mdcapture.gateway.rest_server import Accounts, bearer
 from mdcapture.wire.signalr import SEPARATOR, MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -41,6 +41,7 @@ _METHODS: Final = {
     "unsubscribecontracttrades": ("unsubscribe", "trades"),
     "unsubscribecontractmarketdepth": ("unsubscribe", "depth"),
 }
+_PROTOCOL_VERSION: Final = 1
 _GOODBYE_TIMEOUT_S: Final = 2.0
 _CHOP_BYTES: Final = 2_048
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -104,7 +105,7 @@ class Connection:
     """One client.
 
     `subscriptions` are (stream, contract id); `settled` says that some stand and none was added of late; `stale` are
-    streams that a fault has stopped until they are subscribed again; while `mute` nothing leaves at all.
+    those that a fault has stopped until they are subscribed again; while `mute` nothing leaves at all.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Connection:
         self.log = log
         self.subscriptions: set[tuple[str, str]] = set()
         self.settled = False
-        self.stale: set[str] = set()
+        self.stale: set[tuple[str, str]] = set()
         self.mute = False
         self.pack: random.Random | None = None
         self.keep_records = False
@@ -149,9 +150,10 @@ class Connection:
         log = self.log
         records = []
         for seq, (time_ns, contract_id, stream, record) in enumerate(messages, first_seq):
-            if stream != EVERYONE and (stream, contract_id) not in self.subscriptions:
+            address = stream, contract_id
+            if stream != EVERYONE and address not in self.subscriptions:
                 continue
-            if self.mute or stream in self.stale or time_ns < frozen_ns.get(stream, time_ns):
+            if self.mute or address in self.stale or time_ns < frozen_ns.get(stream, time_ns):
                 log.withheld[stream] += 1
                 continue
             log.sent[stream] += 1
@@ -163,7 +165,7 @@ class Connection:
 
     def write(self, records: Sequence[bytes]) -> None:
         """Send records, each in a frame of its own unless they are to be packed."""
-        if self.mute or self._transport.is_closing():
+        if self.mute or self.log.ended or self._transport.is_closing():
             return
         ended = [record + SEPARATOR for record in records]
         payloads = ended if self.pack is None else chop(b"".join(ended), self.pack)
@@ -196,15 +198,18 @@ class Connection:
         if not self.mute:
             await self._websocket.pong(payload)
 
-    async def close(self, reason: str | None, *, allow_reconnect: bool) -> None:
-        """Say goodbye as SignalR does, then as WebSocket does."""
-        self.log.ended = self.log.ended or reason or "closed"
+    def say_goodbye(self, reason: str | None, *, allow_reconnect: bool) -> None:
+        """Send SignalR's close; no data leaves after it."""
         self.write_message(type=MessageType.CLOSE.value, error=reason, allowReconnect=allow_reconnect)
+        self.log.ended = self.log.ended or reason or "closed"
+
+    async def hang_up(self) -> None:
+        """Close the WebSocket."""
         await self._websocket.close()
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "reset") -> None:
         """Break the connection with a TCP reset; what the kernel has not sent is lost."""
-        self.log.ended = "reset"
+        self.log.ended = reason
         raw = self._transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._transport.abort()
@@ -218,11 +223,11 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
     how long a silence it gives up a client, `settle_s` how long after its last subscription a client counts as settled.
     """
 
-    pack: int | None = None
-    keep_records: bool = False
-    ping_s: float = 15.0
-    client_timeout_s: float = 30.0
-    settle_s: float = 0.3
+    pack: int | None
+    keep_records: bool
+    ping_s: float
+    client_timeout_s: float
+    settle_s: float
 
 
 class HubServer:
@@ -279,37 +284,43 @@ class HubServer:
             for connection in self.connections:
                 connection.write_message(type=MessageType.PING.value)
 
-    async def close(self, reason: str | None, *, allow_reconnect: bool) -> None:
-        """Say goodbye to everyone."""
-        goodbyes = [connection.close(reason, allow_reconnect=allow_reconnect) for connection in self.connections]
-        await asyncio.gather(*goodbyes)
+    def say_goodbye(self, reason: str | None = None, *, allow_reconnect: bool) -> None:
+        """Send everyone SignalR's close; no data leaves after it."""
+        for connection in self.connections:
+            connection.say_goodbye(reason, allow_reconnect=allow_reconnect)
+
+    async def hang_up(self) -> None:
+        """Close every WebSocket."""
+        await asyncio.gather(*[connection.hang_up() for connection in self.connections])
 
     def reset(self) -> None:
         """Break every connection."""
         for connection in self.connections:
             connection.reset()
 
-    def stop_streams(self, streams: Iterable[str]) -> None:
+    def stop_streams(self, streams: Collection[str]) -> None:
         """Withhold streams from everyone until they are subscribed again."""
         for connection in self.connections:
-            connection.stale.update(streams)
+            connection.stale |= {address for address in connection.subscriptions if address[0] in streams}
 
-    async def silence(self, duration_s: float | None) -> None:
-        """Send nothing whatever on the connections that stand, for some time or (None) for good."""
-        silenced = tuple(self.connections)
-        for connection in silenced:
+    def silence(self) -> list[Connection]:
+        """From now on send nothing whatever on the connections that stand."""
+        for connection in self.connections:
             connection.mute = True
-        if duration_s is not None:
-            await asyncio.sleep(duration_s)
-            for connection in silenced:
-                connection.mute = False
-            self.changed.set()
+        return list(self.connections)
 
-    async def log_out(self) -> None:
+    async def end_silence(self, silenced: Iterable[Connection], duration_s: float) -> None:
+        """Speak again after some time."""
+        await asyncio.sleep(duration_s)
+        for connection in silenced:
+            connection.mute = False
+        self.changed.set()
+
+    def log_out(self) -> None:
         """Log everyone out, as another login, an expired token or maintenance does."""
         for connection in self.connections:
             connection.write_message(type=MessageType.INVOCATION.value, target="GatewayLogout", arguments=[])
-        await self.close(None, allow_reconnect=False)
+        self.say_goodbye(allow_reconnect=False)
 
     async def _negotiate(self, request: web.Request) -> web.Response:
         if not self._accounts.accepts(bearer(request)):
@@ -333,7 +344,8 @@ class HubServer:
         try:
             await self._converse(connection, websocket)
         except TimeoutError:
-            await connection.close("Server timeout elapsed without a message from the client.", allow_reconnect=True)
+            connection.say_goodbye("Server timeout elapsed without a message from the client.", allow_reconnect=True)
+            await connection.hang_up()
         finally:
             if connection in self.connections:
                 self.connections.remove(connection)
@@ -354,10 +366,10 @@ class HubServer:
             self.connections.append(connection)
             async for record in records:
                 message = _invocation(record)
-                if message is None:
-                    await connection.close("Connection closed with an error. Invalid message.", allow_reconnect=False)
-                elif message.type == MessageType.CLOSE:
-                    await connection.close(None, allow_reconnect=False)
+                if message is None or message.type == MessageType.CLOSE:
+                    reason = None if message else "Connection closed with an error. Invalid message."
+                    connection.say_goodbye(reason, allow_reconnect=False)
+                    await connection.hang_up()
                 elif message.type == MessageType.INVOCATION:
                     self._invoke(connection, message)
 
@@ -380,7 +392,7 @@ class HubServer:
 
     def _subscribe(self, connection: Connection, stream: str, contract_id: str) -> None:
         connection.subscriptions.add((stream, contract_id))
-        connection.stale.discard(stream)
+        connection.stale.discard((stream, contract_id))
         connection.offer(-1, self._snapshot(stream, contract_id), self.frozen_ns)
         connection.settle_after(self._options.settle_s, self.changed.set)
 
@@ -413,4 +425,8 @@ def _refusal(record: bytes) -> str | None:
         return "Handshake was not a handshake."
     if request.protocol != "json":
         return f"The protocol '{request.protocol}' is not supported."
-    return None if request.version == 1 else f"The server does not support version {request.version} of the protocol."
+    return (
+        None
+        if request.version <= _PROTOCOL_VERSION
+        else f"The server does not support version {request.version} of the protocol."
+    )

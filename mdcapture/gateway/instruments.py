@@ -127,6 +127,8 @@ def parse_id(contract_id: str) -> Listing | None:
 def select(texts: Iterable[str], listings: list[Listing]) -> list[Listing]:
     """The contracts that texts name: an id, a name (`MNQZ6`), or for the active one its root, or the exchange's ticker.
 
+    An id may be one that is not listed, so that a market of any time can be had; it counts as active.
+
     Raises:
         NotFoundError: A text names none.
     """
@@ -134,7 +136,8 @@ def select(texts: Iterable[str], listings: list[Listing]) -> list[Listing]:
     names |= {name: it for it in listings if it.active for name in (it.instrument.root, it.instrument.ticker)}
     selected: dict[str, Listing] = {}
     for text in texts:
-        listing = names.get(text.upper())
+        unlisted = parse_id(text)
+        listing = names.get(text.upper()) or (unlisted and unlisted._replace(active=True))
         if listing is None:
             known = ", ".join(instrument.root for instrument in INSTRUMENTS)
             raise NotFoundError(f"the local gateway has no contract {text!r}; it has ids, names, and the roots {known}")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Player"]
 
 _BATCH: Final = 256
-_MAX_BACKLOG_BYTES: Final = 64 << 20
 
 
 class Player:
@@ -35,6 +34,7 @@ class Player:
         hub: Who hears it.
         history: Who keeps the trades.
         speed: Market seconds in a real second; infinite: as fast as the clients read.
+        max_backlog_bytes: How much may wait for a client that does not read, before it is parted with.
         faults: Faults in the order of their times; each has one.
         strike: Commits a fault.
     """
@@ -46,6 +46,7 @@ class Player:
         history: History,
         *,
         speed: float,
+        max_backlog_bytes: int,
         faults: Iterator[Fault],
         strike: Callable[[Fault], Awaitable[None]],
     ) -> None:
@@ -53,6 +54,7 @@ class Player:
         self._hub = hub
         self._history = history
         self._speed = speed
+        self._max_backlog_bytes = max_backlog_bytes
         self._faults = faults
         self._strike = strike
         self._next_fault()
@@ -123,5 +125,5 @@ class Player:
         for connection in tuple(self._hub.connections):
             if self._speed == math.inf:
                 await connection.drain()
-            elif connection.backlog_bytes > _MAX_BACKLOG_BYTES:
-                connection.reset()
+            elif connection.backlog_bytes > self._max_backlog_bytes:
+                connection.reset("too slow")

@@ -20,7 +20,7 @@ import aiohttp
 import msgspec
 
 from mdcapture.errors import ConfigError, GatewayError, ProtocolError, RefusedError, UnreachableError
-from mdcapture.gateway.refusals import UnauthorizedError, network_error, quoted, retry_after_s, status_error
+from mdcapture.gateway.refusals import network_error, quoted, retry_after_s, status_error
 from mdcapture.gateway.retry import Backoff, RateLimit, RetryPolicy, Verdict, verdict
 from mdcapture.lake.manifest import Contract
 from mdcapture.wire.timestamps import format_ns, parse_ns
@@ -462,5 +462,4 @@ def _refusal(path: str, answer: _Answer, secrets: Iterable[str]) -> GatewayError
     meaning = _REFUSALS.get(path, {}).get(answer.error_code or 0)
     if meaning is None:
         return UnreachableError(f"the gateway answers {path} with errorCode {answer.error_code}{said}: try again later")
-    text = f"the gateway refuses {path} (errorCode {answer.error_code}{said}): {meaning}"
-    return UnauthorizedError(text) if path == _VALIDATE else RefusedError(text)
+    return RefusedError(f"the gateway refuses {path} (errorCode {answer.error_code}{said}): {meaning}")

@@ -94,7 +94,9 @@ class Accounts:
         self._dies_s.clear()
 
     def _issue(self, user_name: str) -> str:
-        dies_s = time.time() + self._token_life_s
+        now_s = time.time()
+        self._dies_s = {token: dies_s for token, dies_s in self._dies_s.items() if dies_s > now_s}
+        dies_s = now_s + self._token_life_s
         parts = {"alg": "none", "typ": "JWT"}, {"name": user_name, "exp": int(dies_s)}
         encoded = [base64.urlsafe_b64encode(msgspec.json.encode(part)).decode().rstrip("=") for part in parts]
         token = ".".join([*encoded, secrets.token_urlsafe(32)])

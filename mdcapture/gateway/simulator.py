@@ -21,7 +21,6 @@ import json
 import math
 import signal
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
@@ -29,7 +28,16 @@ import msgspec
 from aiohttp import web
 
 from mdcapture.errors import UsageError
-from mdcapture.gateway.faults import DOORS, GARBAGE, STREAMS, Fault, FaultKind, parse_fault, random_faults
+from mdcapture.gateway.faults import (
+    DEFAULT_DURATION_S,
+    GARBAGE,
+    STREAMS,
+    Doors,
+    Fault,
+    FaultKind,
+    parse_fault,
+    random_faults,
+)
 from mdcapture.gateway.feed import EVERYONE, Feed, Message, TapeFeed
 from mdcapture.gateway.history import History
 from mdcapture.gateway.hub_server import ConnectionLog, HubOptions, HubServer
@@ -44,8 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulator", "SimulatorConfig", "parse_speed", "serve"]
 
-_DEFAULT_DURATION_S: Final = 5.0
-_UNAVAILABLE: Final = 503
 _QUIET: Final = 0.02
 """What a contract trades that is not yet the active one, as a share of what that trades."""
 
@@ -87,6 +93,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True):
         ping_s: How often the hub pings.
         client_timeout_s: After how long a silence the hub gives up a client.
         settle_s: The market opens when for so long no subscription has come.
+        max_backlog_bytes: Except at full speed, how much may wait for a client that does not read, before the hub parts
+            with it.
         keep_records: Keep all that is sent, for tests that compare.
     """
 
@@ -107,6 +115,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     ping_s: float = 15.0
     client_timeout_s: float = 30.0
     settle_s: float = 0.3
+    max_backlog_bytes: int = 64 << 20
     keep_records: bool = False
 
 
@@ -125,14 +134,11 @@ class Simulator:
         if not (config.rate > 0 and config.speed > 0 and config.fault_rate >= 0):
             raise UsageError("rate and speed of the local gateway must be positive, and fault_rate not negative")
         faults = [parse_fault(text) for text in config.faults]
-        self._at_start = [fault for fault in faults if fault.at_s is None and fault.kind in DOORS]
-        timed = iter(sorted((fault for fault in faults if fault not in self._at_start), key=_at_s))
+        self._at_start = [fault for fault in faults if fault.precedes_market]
+        timed = sorted((fault for fault in faults if not fault.precedes_market), key=_at_s)
         chance = random_faults(config.fault_rate, config.seed) if config.fault_rate else iter(())
-        self._doors: dict[FaultKind, dict[str | None, float]] = {
-            FaultKind.HTTP: {},
-            FaultKind.DENY: {},
-            FaultKind.IGNORE: {},
-        }
+        self._doors = Doors()
+        self._refusals = 0
         self._accounts = Accounts(config.api_key, config.token_life_s)
         self._feed = _feed(config)
         self._history = History()
@@ -148,7 +154,7 @@ class Simulator:
             self._accounts,
             known=ids.__contains__,
             snapshot=self._snapshot,
-            subscribing=self._subscribing,
+            subscribing=self._doors.subscribing,
         )
         self._rest = RestServer(
             self._accounts,
@@ -156,13 +162,14 @@ class Simulator:
             self._feed.active,
             self._history,
             limited=config.rate_limits,
-            trouble=self._trouble,
+            trouble=self._doors.http_status,
         )
         self._player = Player(
             self._feed,
             self._hub,
             self._history,
             speed=config.speed,
+            max_backlog_bytes=config.max_backlog_bytes,
             faults=heapq.merge(timed, chance, key=_at_s),
             strike=self.strike,
         )
@@ -198,11 +205,14 @@ class Simulator:
 
     async def __aexit__(self, *_: object) -> None:
         self._playing.cancel()
-        await self._hub.close(None, allow_reconnect=True)
+        self._hub.say_goodbye(allow_reconnect=True)
+        await self._hub.hang_up()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(self._playing, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._runner.cleanup()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._playing
 
     async def wait(self) -> None:
         """Wait for the end: with `once`, that of the tape and of the clients; otherwise there is none.
@@ -222,28 +232,36 @@ class Simulator:
     async def strike(self, fault: Fault) -> None:
         """Commit a fault now."""
         match fault.kind:
+            case FaultKind.EXPIRE:
+                self._accounts.expire()
+            case FaultKind.REVOKE:
+                self._accounts.revoke()
+            case FaultKind.HTTP | FaultKind.DENY | FaultKind.IGNORE:
+                self._doors.shut(fault)
+            case FaultKind.REFUSE:
+                await self._refuse(fault.duration_s or DEFAULT_DURATION_S)
+            case _:
+                self._strike_connections(fault)
+
+    def _strike_connections(self, fault: Fault) -> None:
+        match fault.kind:
             case FaultKind.CLOSE | FaultKind.CLOSE_FOREVER:
                 reason = "Connection closed with an error."
-                self._spawn(self._hub.close(reason, allow_reconnect=fault.kind is FaultKind.CLOSE))
+                self._hub.say_goodbye(reason, allow_reconnect=fault.kind is FaultKind.CLOSE)
+                self._spawn(self._hub.hang_up())
             case FaultKind.LOGOUT:
-                self._spawn(self._hub.log_out())
+                self._hub.log_out()
+                self._spawn(self._hub.hang_up())
             case FaultKind.RESET:
                 self._hub.reset()
             case FaultKind.FREEZE:
                 self._freeze(fault)
             case FaultKind.SILENCE:
-                self._spawn(self._hub.silence(fault.duration_s))
+                silenced = self._hub.silence()
+                if fault.duration_s is not None:
+                    self._spawn(self._hub.end_silence(silenced, fault.duration_s))
             case FaultKind.GARBAGE:
                 self._hub.publish(-1, [Message(self._player.now_ns, "", EVERYONE, record) for record in GARBAGE])
-            case FaultKind.EXPIRE:
-                self._accounts.expire()
-            case FaultKind.REVOKE:
-                self._accounts.revoke()
-            case FaultKind.REFUSE:
-                self._spawn(self._refuse(fault.duration_s or _DEFAULT_DURATION_S))
-            case FaultKind.HTTP | FaultKind.DENY | FaultKind.IGNORE:
-                ends_s = time.monotonic() + (fault.duration_s or _DEFAULT_DURATION_S)
-                self._doors[fault.kind][fault.what] = ends_s
 
     async def _listen(self) -> None:
         self._site = web.TCPSite(self._runner, self._config.host, self._port)
@@ -272,24 +290,18 @@ class Simulator:
             self._hub.frozen_ns.update(dict.fromkeys(streams, ends_ns))
 
     async def _refuse(self, duration_s: float) -> None:
-        await self._site.stop()
+        """Break all connections and take no new ones; of refusals that overlap, the last to end opens again."""
+        if not self._refusals:
+            await self._site.stop()
+        self._refusals += 1
         self._hub.reset()
+        self._spawn(self._admit_after(duration_s))
+
+    async def _admit_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
-        await self._listen()
-
-    def _trouble(self) -> int | None:
-        """The status that a fault has every REST answer be."""
-        now_s = time.monotonic()
-        standing = [status for status, ends_s in self._doors[FaultKind.HTTP].items() if now_s < ends_s]
-        return int(standing[-1] or _UNAVAILABLE) if standing else None
-
-    def _subscribing(self, stream: str) -> FaultKind | None:
-        """The fault that subscribing to a stream meets."""
-        now_s = time.monotonic()
-        for kind in (FaultKind.DENY, FaultKind.IGNORE):
-            if any(now_s < self._doors[kind].get(what, 0.0) for what in (None, stream)):
-                return kind
-        return None
+        self._refusals -= 1
+        if not self._refusals:
+            await self._listen()
 
     def _snapshot(self, stream: str, contract_id: str) -> list[Message]:
         return self._feed.snapshot(stream, contract_id) if self._player.now_ns else []
@@ -322,11 +334,10 @@ def serve(config: SimulatorConfig) -> None:
 
 async def _serve(config: SimulatorConfig) -> None:
     async with Simulator(config) as simulator:
+        waiting = asyncio.create_task(simulator.wait())
+        for interruption in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(interruption, waiting.cancel)
         sys.stdout.write(json.dumps({"api": simulator.api, "hub": simulator.hub}) + "\n")
         sys.stdout.flush()
-        waiting = asyncio.create_task(simulator.wait())
-        loop = asyncio.get_running_loop()
-        for interruption in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(interruption, waiting.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await waiting

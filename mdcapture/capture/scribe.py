@@ -33,7 +33,7 @@ class Scribe:
         count: How many messages are enough; None for no number.
 
     Attributes:
-        messages: Messages received by all sessions so far.
+        messages: Messages journaled by all sessions so far.
         incidents: Incidents so far.
         flush_delay_ns: The longest time that a message of the last flush had waited.
         enough: Set when `count` messages are journaled.
@@ -60,6 +60,7 @@ class Scribe:
         self._schedule = schedule
         self._flush_bytes = flush_bytes
         self._scheduled = False
+        self._messages_before = 0
         self._disk_failed_ns: int | None = None
         self._dropping_ns: int | None = None
         self._recv_ns: list[int] = []
@@ -75,7 +76,6 @@ class Scribe:
         journal = self._session.journal
         journal.append(recv_ns, connection, records)
         count = len(records)
-        self.messages += count
         self._records += records
         self._recv_ns += [recv_ns] * count
         if journal.pending_bytes >= self._flush_bytes and self._disk_failed_ns is None:
@@ -109,6 +109,7 @@ class Scribe:
         if self._recv_ns:
             self.flush_delay_ns = self._clock() - self._recv_ns[0]
         self._hand_over()
+        self.messages = self._messages_before + self._session.journal.next_seq
         if self._count is not None and self.messages >= self._count:
             self.enough.set()
         if self._disk_failed_ns is not None:
@@ -124,6 +125,7 @@ class Scribe:
         """
         before = self._session
         self.flush()
+        self._messages_before += before.journal.next_seq
         self._session = session
         return before
 

@@ -11,19 +11,16 @@ the bar: no bar reaches across one); all but time bars end with `complete`, fals
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import Frame, alike, key_columns, ordered, stretches
+from mdcapture.metrics.frames import Frame, alike, key_columns, neighbour, ordered, stretches, trade_sign
 from mdcapture.metrics.volatility import Column, column
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
 __all__ = [
     "dollar_bars",
@@ -38,8 +35,8 @@ __all__ = [
 ]
 
 Weight = Literal["trades", "volume", "value"]
+Closes = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
-_SIGN = pl.col("side").replace_strict({0: 1.0, 1: -1.0}, default=None, return_dtype=pl.Float64)
 _VALUE = pl.col("price") * pl.col("volume")
 
 
@@ -50,13 +47,13 @@ def vwap(price: Column = "price", volume: Column = "volume") -> pl.Expr:
     """
     prices, volumes = column(price), column(volume)
     traded = volumes.sum()
-    return pl.when(traded > 0).then((prices * volumes).sum() / traded)
+    return pl.when(traded > 0).then((prices * volumes).sum() / traded).alias("vwap")
 
 
 def running_vwap(price: Column = "price", volume: Column = "volume") -> pl.Expr:
     """The volume-weighted average price of everything up to and with each row."""
     prices, volumes = column(price), column(volume)
-    return (prices * volumes).cum_sum() / volumes.cum_sum()
+    return ((prices * volumes).cum_sum() / volumes.cum_sum()).alias("vwap")
 
 
 def twap(price: Column = "price", time_ns: Column = "recv_ns") -> pl.Expr:
@@ -67,44 +64,44 @@ def twap(price: Column = "price", time_ns: Column = "recv_ns") -> pl.Expr:
     prices, times = column(price), column(time_ns)
     held = times.shift(-1) - times
     span = times.last() - times.first()
-    return pl.when(span > 0).then((prices * held).sum() / span).otherwise(prices.mean())
+    return pl.when(span > 0).then((prices * held).sum() / span).otherwise(prices.mean()).alias("twap")
 
 
 def time_bars(
     trades: Frame,
-    every_ns: int,
+    interval_ns: int,
     *,
     incidents: pl.LazyFrame | pl.DataFrame | None = None,
-    time: Literal["recv_ns", "exch_ns"] = "recv_ns",
+    clock: Literal["recv_ns", "exch_ns"] = "recv_ns",
     empty: bool = False,
 ) -> Frame:
-    """Bars of equal time on the grid of whole multiples of `every_ns` in UTC, from `start_ns` up to before `end_ns`.
+    """Bars of equal time on the grid of whole multiples of `interval_ns` in UTC, from `start_ns` up to before `end_ns`.
 
     Args:
         trades: Trades in any order, with `recv_ns`, `price`, `volume`, `side` and the keys they are grouped by.
-        every_ns: The bar's length.
+        interval_ns: The bar's length.
         incidents: Gaps: the bar in which one lies is split there (two rows with one `start_ns`).
-        time: The clock that a trade is placed by; trades without `exch_ns` are left out of bars by that clock.
+        clock: The clock that a trade is placed by; trades without `exch_ns` are left out of bars by that clock.
         empty: Whether a bar without a trade, between the first and last of its stretch, is a row: it carries the last
             close as its four prices, zeros for volumes and trades, and a null vwap. By default it is no row.
 
     Raises:
-        UsageError: `every_ns` is not positive.
+        UsageError: `interval_ns` is not positive.
     """
-    _positive(every_ns=every_ns)
+    _positive(interval_ns=interval_ns)
     keys: list[str] = [*key_columns(trades), "stretch"]
     bars = (
         ordered(stretches(trades, incidents))
-        .filter(pl.col(time).is_not_null())
-        .with_columns(start_ns=pl.col(time) // every_ns * every_ns)
+        .filter(pl.col(clock).is_not_null())
+        .with_columns(start_ns=pl.col(clock) // interval_ns * interval_ns)
         .group_by([*keys, "start_ns"], maintain_order=True)
         .agg(_SUMMARY)
         .sort([*keys, "start_ns"])
     )
     if empty:
-        bars = _with_empty_bars(bars, keys, every_ns)
+        bars = _with_empty_bars(bars, keys, interval_ns)
     return bars.select(
-        *keys, "start_ns", pl.col("start_ns").add(every_ns).alias("end_ns"), pl.exclude(*keys, "start_ns")
+        *keys, "start_ns", pl.col("start_ns").add(interval_ns).alias("end_ns"), pl.exclude(*keys, "start_ns")
     )
 
 
@@ -117,7 +114,7 @@ def tick_bars(trades: Frame, threshold: int, *, incidents: pl.LazyFrame | pl.Dat
         UsageError: `threshold` is not positive.
     """
     _positive(threshold=threshold)
-    return _closed_bars(trades, (pl.int_range(pl.len()) + 1) % threshold == 0, incidents)
+    return _closed_bars(trades, pl.lit(1), _reaching(threshold), incidents)
 
 
 def volume_bars(trades: Frame, threshold: int, *, incidents: pl.LazyFrame | pl.DataFrame | None = None) -> Frame:
@@ -130,7 +127,7 @@ def volume_bars(trades: Frame, threshold: int, *, incidents: pl.LazyFrame | pl.D
         UsageError: `threshold` is not positive.
     """
     _positive(threshold=threshold)
-    return _closed_bars(trades, _reaches(pl.col("volume"), threshold), incidents)
+    return _closed_bars(trades, pl.col("volume"), _reaching(threshold), incidents)
 
 
 def dollar_bars(
@@ -150,7 +147,7 @@ def dollar_bars(
         UsageError: `threshold` or `point_value` is not positive.
     """
     _positive(threshold=threshold, point_value=point_value)
-    return _closed_bars(trades, _reaches(_VALUE * point_value, threshold), incidents)
+    return _closed_bars(trades, _VALUE * point_value, _reaching(threshold), incidents)
 
 
 def imbalance_bars(
@@ -183,8 +180,8 @@ def imbalance_bars(
     Raises:
         UsageError: `expected_trades` or `span` is not positive, or the limits are not in order.
     """
-    marks = _adaptive_marks(lambda x: x[np.newaxis], expected_trades, span, limits)
-    return _closed_bars(trades, _signed_weight(weight, sign).map_batches(marks, return_dtype=pl.Boolean), incidents)
+    closes = _straying(lambda x: x[np.newaxis], expected_trades, span, limits)
+    return _closed_bars(trades, _signed_weight(weight, sign), closes, incidents)
 
 
 def run_bars(
@@ -203,8 +200,8 @@ def run_bars(
     P[b=-1] E[w | b=-1]). López de Prado (2018), "Advances in Financial Machine Learning", Wiley, section 2.3.3.
     Arguments, averages and errors are those of `imbalance_bars`.
     """
-    marks = _adaptive_marks(_buys_and_sells, expected_trades, span, limits)
-    return _closed_bars(trades, _signed_weight(weight, sign).map_batches(marks, return_dtype=pl.Boolean), incidents)
+    closes = _straying(_buys_and_sells, expected_trades, span, limits)
+    return _closed_bars(trades, _signed_weight(weight, sign), closes, incidents)
 
 
 _SUMMARY = (
@@ -216,7 +213,7 @@ _SUMMARY = (
     pl.col("volume").filter(pl.col("side") == 0).sum().alias("buy_volume"),
     pl.col("volume").filter(pl.col("side") == 1).sum().alias("sell_volume"),
     pl.len().cast(pl.Int64).alias("trades"),
-    vwap().alias("vwap"),
+    vwap(),
 )
 
 
@@ -226,12 +223,12 @@ def _positive(**arguments: float) -> None:
             raise UsageError(f"{name} must be positive, not {value}")
 
 
-def _with_empty_bars(bars: Frame, keys: list[str], every_ns: int) -> Frame:
-    first, last = pl.col("start_ns").min(), pl.col("start_ns").max() + every_ns
+def _with_empty_bars(bars: Frame, keys: list[str], interval_ns: int) -> Frame:
+    first, last = pl.col("start_ns").min(), pl.col("start_ns").max() + interval_ns
     grid = (
         bars.lazy()
         .group_by(keys, maintain_order=True)
-        .agg(pl.int_range(first, last, every_ns).alias("start_ns"))
+        .agg(pl.int_range(first, last, interval_ns).alias("start_ns"))
         .explode("start_ns")
         .join(bars.lazy(), on=[*keys, "start_ns"], how="left", maintain_order="left")
         .with_columns(
@@ -242,45 +239,56 @@ def _with_empty_bars(bars: Frame, keys: list[str], every_ns: int) -> Frame:
     return alike(grid, bars)
 
 
-def _closed_bars(trades: Frame, closes: pl.Expr, incidents: pl.LazyFrame | pl.DataFrame | None) -> Frame:
-    """Bars from the marks of the trades that close one; `closes` is evaluated within each stretch, in order."""
+def _closed_bars(
+    trades: Frame, amount: pl.Expr, closes: Closes, incidents: pl.LazyFrame | pl.DataFrame | None
+) -> Frame:
+    """Bars from the rule that marks, in the amounts of one stretch in order, the trades that close a bar."""
     keys: list[str] = [*key_columns(trades), "stretch"]
-    closed = pl.col("closes").cast(pl.Int64)
-    return (
-        ordered(stretches(trades, incidents))
-        .with_columns(closes=closes.over(keys))
-        .with_columns(bar=(closed.cum_sum() - closed).over(keys))
-        .group_by([*keys, "bar"], maintain_order=True)
+
+    def marks(rows: pl.Series) -> pl.Series:
+        amounts, first = (rows.struct.field(name).to_numpy() for name in ("_amount", "_first"))
+        pieces = np.split(amounts, np.flatnonzero(first)[1:])
+        return pl.Series(np.concatenate([closes(piece) for piece in pieces]))
+
+    closing = pl.struct(amount.alias("_amount"), "_first").map_batches(marks, return_dtype=pl.Boolean)
+    opens = pl.col("_first") | pl.col("complete").shift(fill_value=False)
+    bars = (
+        ordered(stretches(trades.lazy(), incidents))
+        .with_columns(_first=neighbour(pl.col("stretch"), keys).is_null())
+        .with_columns(complete=closing)
+        .group_by(opens.cum_sum().alias("_bar"), maintain_order=True)
         .agg(
+            pl.col(keys).first(),
             pl.col("recv_ns").first().alias("start_ns"),
             pl.col("recv_ns").last().alias("end_ns"),
             *_SUMMARY,
-            pl.col("closes").any().alias("complete"),
+            pl.col("complete").any(),
         )
-        .drop("bar")
+        .drop("_bar")
     )
+    return alike(bars, trades)
 
 
-def _reaches(amount: pl.Expr, threshold: float) -> pl.Expr:
-    """Mark the rows at which the sum since the last mark comes to the threshold."""
+def _reaching(threshold: float) -> Closes:
+    """Mark where the sum since the last mark comes to the threshold."""
 
-    def marks(cumulative: pl.Series) -> pl.Series:
-        total = cumulative.to_numpy()
-        closes = np.zeros(len(total), dtype=np.bool_)
+    def closes(amounts: NDArray[np.float64]) -> NDArray[np.bool_]:
+        total = np.cumsum(amounts)
+        marks = np.zeros(len(total), dtype=np.bool_)
         row = int(np.searchsorted(total, threshold))
         while row < len(total):
-            closes[row] = True
+            marks[row] = True
             row = int(np.searchsorted(total, total[row] + threshold))
-        return pl.Series(closes)
+        return marks
 
-    return amount.cum_sum().map_batches(marks, return_dtype=pl.Boolean)
+    return closes
 
 
 def _signed_weight(weight: Weight, sign: Column | None) -> pl.Expr:
     weights = {"trades": pl.lit(1.0), "volume": pl.col("volume").cast(pl.Float64), "value": _VALUE}
     if weight not in weights:
         raise UsageError(f"weight must be one of {', '.join(weights)}, not {weight!r}")
-    signs = _SIGN if sign is None else column(sign).cast(pl.Float64)
+    signs = trade_sign() if sign is None else column(sign).cast(pl.Float64)
     return (signs * weights[weight]).fill_null(0.0)
 
 
@@ -288,22 +296,23 @@ def _buys_and_sells(signed: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([np.maximum(signed, 0.0), np.maximum(-signed, 0.0)])
 
 
-def _adaptive_marks(
+def _straying(
     sides: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     expected_trades: int,
     span: int,
     limits: tuple[float, float],
-) -> Callable[[pl.Series], pl.Series]:
+) -> Closes:
+    """Mark where a side's sum is larger than expected; `sides` makes of a flow the sums' terms, (sides, trades)."""
     _positive(expected_trades=expected_trades, span=span)
     if not 0 < limits[0] <= limits[1]:
         raise UsageError(f"limits must be two positive numbers of trades in order, not {limits}")
-    return lambda signed: pl.Series(_adaptive_closes(sides(signed.to_numpy()), expected_trades, span, limits))
+    return lambda amounts: _adaptive_closes(sides(amounts), expected_trades, span, limits)
 
 
 def _adaptive_closes(
     flow: NDArray[np.float64], expected_trades: int, span: int, limits: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """Mark the closing trades; `flow` has shape (sides, trades), and a bar closes when any side's sum is large."""
+    """The marks of one stretch, whose `flow` has shape (sides, trades)."""
     total = np.pad(np.cumsum(flow, axis=1), ((0, 0), (1, 0)))
     trades = flow.shape[1]
     closes = np.zeros(trades, dtype=np.bool_)

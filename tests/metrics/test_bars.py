@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -25,6 +24,9 @@ from mdcapture.metrics.bars import (
     volume_bars,
     vwap,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Row = tuple[int, float, int, int | None]
 """Time, price, volume, side."""
@@ -78,13 +80,10 @@ def published_ticks(shared: Path):
     return ticks.select(recv_ns=pl.int_range(pl.len()), price="Price", volume="Volume", side=pl.lit(0, pl.Int8))
 
 
-def test_first_tick_bar_is_the_published_one(shared: Path, published_ticks: pl.DataFrame):
-    expected = next(
-        e for e in json.loads(Path(shared / "reference" / "expected.json").read_text("utf-8")) if e["id"] == 96
-    )
+def test_first_tick_bar_is_the_published_one(expected: dict[int, Any], published_ticks: pl.DataFrame):
     first = tick_bars(published_ticks, 10).row(0, named=True)
     assert [first[name] for name in ("open", "high", "low", "close")] == pytest.approx(
-        expected["expected"], rel=expected["rtol"]
+        expected[96]["expected"], rel=expected[96]["rtol"]
     )
 
 
@@ -253,7 +252,7 @@ def test_empty_time_bars_carry_the_close():
 
 def test_time_bars_by_exchange_time_leave_out_trades_without_one():
     trades = tape([(60, 1.0, 1, 0), (70, 2.0, 1, 0)]).with_columns(exch_ns=pl.Series([49, None], dtype=pl.Int64))
-    assert time_bars(trades, 50, time="exch_ns").select("start_ns", "trades").rows() == [(0, 1)]
+    assert time_bars(trades, 50, clock="exch_ns").select("start_ns", "trades").rows() == [(0, 1)]
 
 
 def test_mirrored_sides_make_mirrored_bars():

@@ -209,9 +209,10 @@ class Connection:
 
     def reset(self, reason: str = "reset") -> None:
         """Break the connection with a TCP reset; what the kernel has not sent is lost."""
-        self.log.ended = reason
-        raw = self._transport.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.log.ended = self.log.ended or reason
+        if not self._transport.is_closing():
+            raw = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._transport.abort()
 
 

@@ -105,8 +105,8 @@ class _FairValues:
         gauss = self._rng.gauss
         passed_s, self._clock_s = to_s - self._clock_s, to_s
         variance = passed_s * self.activity
-        drift = passed_s / _ACTIVITY_S
-        self._log_activity += _ACTIVITY_STD * math.sqrt(2 * drift) * gauss() - drift * self._log_activity
+        kept = math.exp(-passed_s / _ACTIVITY_S)
+        self._log_activity = kept * self._log_activity + _ACTIVITY_STD * math.sqrt(1 - kept**2) * gauss()
         self._variance += variance
         self._common += math.sqrt(variance) * gauss()
         missed = self._variance - self._own_variance[underlying]

@@ -33,7 +33,7 @@ ROOMS = (
 HEAVY = {
     "msgspec": ("config", "wire", "lake", "gateway", "capture", "interop", "cli"),
     "pyarrow": ("lake", "gateway/tape", "query", "interop", "session", "cli/output"),
-    "numpy": ("lake", "gateway/simulator", "metrics", "live"),
+    "numpy": ("lake", "metrics", "live"),
     "websockets": ("gateway",),
     "aiohttp": ("gateway",),
     "psutil": ("capture",),

@@ -392,7 +392,8 @@ def test_the_synthetic_market_welcomes_everyone_with_a_snapshot():
         async with world.client() as first, world.client() as late:
             for client in (first, late):
                 await client.subscribe("depth", "quotes", contract_id=contract_id)
-                await client.read_until(lambda: len(client.records) > 50)  # noqa: B023 - called at once
+                await client.read_until(lambda: len(of("depth", client.records)) > 2)  # noqa: B023 - called at once
+                await client.read_until(lambda: len(of("quotes", client.records)) > 0)  # noqa: B023
                 depth = [json.loads(record)["arguments"][1] for record in of("depth", client.records)[:3]]
                 assert [entry["type"] for entry in depth[0]] == [6]
                 assert len(depth[1]) >= 600

@@ -10,6 +10,8 @@ missing, or whose bid is above its ask, has no mid; the mid before it is not car
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
@@ -25,11 +27,13 @@ __all__ = [
     "Frame",
     "alike",
     "by_group",
+    "group_hash",
     "groups",
     "key_columns",
     "lasting",
     "mid_at",
     "mids",
+    "neighbour",
     "order_columns",
     "ordered",
     "prevailing",
@@ -63,24 +67,71 @@ def _shared(names: Sequence[str], frames: Sequence[pl.LazyFrame | pl.DataFrame])
 
 
 def alike(result: pl.LazyFrame, given: Frame) -> Frame:
-    """The result, collected if what was given is a DataFrame."""
-    return result.collect() if isinstance(given, pl.DataFrame) else result
+    """The result, collected in memory if what was given is a DataFrame, and so is there already."""
+    return result.collect(engine="in-memory") if isinstance(given, pl.DataFrame) else result
 
 
 def ordered(frame: Frame) -> Frame:
     """The frame by group, and in each group in the order of events."""
-    return frame.sort([*key_columns(frame), *order_columns(frame)], maintain_order=True)
+    rows = _in_groups(frame.lazy(), key_columns(frame), order_columns(frame))
+    return alike(rows.drop("_group"), frame)
+
+
+def _in_groups(frame: pl.LazyFrame, keys: list[str], order: list[str]) -> pl.LazyFrame:
+    """Add `_group`, and sort. The lake's tables are sorted already, and to see that costs a part of a sort."""
+
+    def in_order(rows: pl.DataFrame) -> pl.DataFrame:
+        head = pl.col("_group").ne_missing(pl.col("_group").shift(1))
+        rises, ties = pl.lit(value=False), pl.lit(value=True)
+        for name in order:
+            value, before = pl.col(name), pl.col(name).shift(1)
+            rises |= ties & (value > before)
+            ties &= value == before
+        steps = rows.lazy().select(head=head, onward=rises | ties).collect(engine="in-memory")
+        onward = steps.slice(1).select((pl.col("head") | pl.col("onward")).all(ignore_nulls=False)).item()
+        heads = rows.select("_group", *keys).filter(steps["head"])
+        return (
+            rows
+            if onward and heads.equals(heads.unique().sort(keys or "_group"))
+            else rows.sort(by, maintain_order=True)
+        )
+
+    by = [*keys, *order]
+    rows = frame.with_columns(_group=group_hash(keys))
+    return rows.map_batches(in_order, projection_pushdown=False) if by else rows
+
+
+def group_hash(by: Sequence[str]) -> pl.Expr:
+    """One number for a group: by text, an asof join takes four times as long.
+
+    It is a hash of 64 bits: that any two of a thousand groups have the same is as likely as 3 in 10^14.
+    """
+    columns = (pl.col(name).cast(pl.String) if name in KEYS else pl.col(name) for name in by)
+    numbers = (column.hash(seed) for seed, column in enumerate(columns))
+    return functools.reduce(operator.xor, numbers, pl.lit(0, pl.UInt64))
+
+
+def neighbour(value: pl.Expr, by: Sequence[str], n: int = 1) -> pl.Expr:
+    """The value `n` rows before, or after where n is negative, in the same group; the rows must be sorted by group.
+
+    What `value.shift(n).over(by)` is, without the cost of grouping.
+    """
+    same = [pl.col(name).eq_missing(pl.col(name).shift(n)) for name in by]
+    return pl.when(*same).then(value.shift(n)) if same else value.shift(n)
 
 
 def by_group(rows: pl.LazyFrame, *aggregates: pl.Expr, **named: pl.Expr) -> pl.LazyFrame:
     """One row a group, in the order of the keys; a frame without keys is one group, and one row even if it is empty."""
     keys = key_columns(rows)
-    return rows.group_by(keys).agg(*aggregates, **named).sort(keys) if keys else rows.select(*aggregates, **named)
+    if not keys:
+        return rows.select(*aggregates, **named)
+    grouped = rows.with_columns(_group=group_hash(keys)).group_by("_group")
+    return grouped.agg(pl.col(keys).first(), *aggregates, **named).drop("_group").sort(keys)
 
 
 def weighted_mean(values: pl.Expr, weights: pl.Expr) -> pl.Expr:
     """The mean of the values that are there, sum(w v) / sum(w); null where they have no weight."""
-    total = weights.filter(values.is_not_null()).sum()
+    total = pl.when(values.is_not_null()).then(weights).sum()
     return pl.when(total != 0).then((values * weights).sum() / total)
 
 
@@ -94,7 +145,7 @@ def groups(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[tuple[dict[str, objec
 
     An empty frame has no group.
     """
-    rows = ordered(frame.lazy()).collect()
+    rows = ordered(frame.lazy()).collect(engine="in-memory")
     keys: list[str] = key_columns(rows)
     if not keys:
         if rows.height:
@@ -126,14 +177,14 @@ def _with_stretch(
     if incidents is None:
         return events.with_columns(pl.lit(0, pl.Int64).alias(name))
     keys: list[str] = key_columns(events)
-    edges = _edges(events, incidents).select(*keys, _at="edge_ns", **{name: pl.col("stretch")})
+    edges = _edges(events, incidents).select(_keys=group_hash(keys), _at="edge_ns", **{name: pl.col("stretch")})
     return (
-        events.with_columns(_at=at, _row=pl.int_range(pl.len()))
+        events.with_columns(_at=at, _keys=group_hash(keys), _row=pl.int_range(pl.len()))
         .sort("_at", maintain_order=True)
-        .join_asof(edges, on="_at", by=keys or None, check_sortedness=False)
+        .join_asof(edges, on="_at", by="_keys", check_sortedness=False)
         .sort("_row")
         .with_columns(pl.col(name).fill_null(0))
-        .drop("_at", "_row")
+        .drop("_at", "_row", "_keys")
     )
 
 
@@ -203,28 +254,30 @@ def prevailing(
         columns: The quote's columns to add; those that the events have already are replaced.
         incidents: Gaps, see `stretches`.
     """
-    left: pl.LazyFrame = ordered(events.lazy())
-    right: pl.LazyFrame = _with_mid(quotes.lazy()) if "mid" in columns else quotes.lazy()
-    keys: list[str] = key_columns(left, right)
-    order: list[str] = order_columns(left, right)
-    by: list[str] = keys
+    quotes = _with_mid(quotes.lazy()) if "mid" in columns else quotes.lazy()
+    keys, order = key_columns(events, quotes), order_columns(events, quotes)
+    left = _in_groups(events.lazy().drop(columns, strict=False), keys, order_columns(events))
+    right = _in_groups(quotes, keys, order)
     if incidents is not None:
-        by = [*keys, "_stretch"]
-        left = _with_stretch(left, incidents, at=pl.col("recv_ns"), name="_stretch")
-        right = _with_stretch(right, incidents, at=pl.col("recv_ns"), name="_stretch")
+        left, right = _by_stretch(left, incidents), _by_stretch(right, incidents)
     result = (
-        left.drop(columns, strict=False)
-        .with_columns(_moment=_moment(order))
+        left.with_columns(_moment=_moment(order))
         .join_asof(
-            ordered(right).select(*by, *columns, _moment=_moment(order)),
+            right.select("_group", *columns, _moment=_moment(order)),
             on="_moment",
-            by=by or None,
+            by="_group",
             allow_exact_matches=False,
             check_sortedness=False,
         )
-        .drop("_moment", "_stretch", strict=False)
+        .drop("_moment", "_group")
     )
-    return alike(result, events)
+    return alike(result if keys == key_columns(events) else ordered(result), events)
+
+
+def _by_stretch(rows: pl.LazyFrame, incidents: pl.LazyFrame | pl.DataFrame) -> pl.LazyFrame:
+    """The rows with each stretch a group of its own."""
+    parted = _with_stretch(rows, incidents, at=pl.col("recv_ns"), name="_stretch")
+    return parted.with_columns(_group=pl.col("_group") ^ pl.col("_stretch").hash()).drop("_stretch")
 
 
 def mid_at(
@@ -249,44 +302,38 @@ def mid_at(
         clock: The column that measures: `recv_ns`, or `exch_ns` where the exchange's times are wanted.
         incidents: Gaps, see `stretches`.
     """
-    left: pl.LazyFrame = events.lazy()
-    right: pl.LazyFrame = _with_mid(quotes.lazy())
-    keys: list[str] = key_columns(left, right)
-    by: list[str] = [*keys, "_stretch"] if incidents is not None else keys
-    last = _last(pl.concat([side.select(*keys, _last=pl.col(clock)) for side in (left, right)]), keys)
-    left = _joined(left, last, keys).with_columns(_target=pl.col(clock) + horizon_ns)
+    quotes, recv_ns = _with_mid(quotes.lazy()), pl.col("recv_ns")
+    keys = key_columns(events, quotes)
+    clocked = (clock, *(column for column in ORDER if column != clock))
+    left = _in_groups(events.lazy().drop(name, strict=False), keys, _shared(clocked, [events]))
+    right = _in_groups(quotes, keys, _shared(clocked, [quotes]))
+    times = (side.select(_shared="_group", _time=pl.col(clock)) for side in (left, right))
+    left = _with_last(left, pl.col("_group"), *times).with_columns(_target=pl.col(clock) + horizon_ns)
     reached = pl.col("_target") <= pl.col("_last")
     if incidents is not None:
-        recv_ns = pl.col("recv_ns")
-        left = _with_stretch(left, incidents, at=recv_ns, name="_before")
-        left = _with_stretch(left, incidents, at=recv_ns + horizon_ns, name="_stretch")
-        right = _with_stretch(right, incidents, at=recv_ns, name="_stretch")
-        reached &= pl.col("_before") == pl.col("_stretch")
-    right = right.sort([*keys, clock, *order_columns(right)], maintain_order=True)
+        here = _with_stretch(left, incidents, at=recv_ns, name="_here")
+        there = _with_stretch(here, incidents, at=recv_ns + horizon_ns, name="_there")
+        left = there.with_columns(_group=pl.col("_group") ^ pl.col("_there").hash())
+        right = _by_stretch(right, incidents)
+        reached &= pl.col("_here") == pl.col("_there")
     result = (
-        left.drop(name, strict=False)
-        .sort([*keys, "_target"], maintain_order=True)
-        .join_asof(
-            right.select(*by, _target=pl.col(clock), **{name: pl.col("mid")}),
+        left.join_asof(
+            right.select("_group", _target=pl.col(clock), **{name: pl.col("mid")}),
             on="_target",
-            by=by or None,
+            by="_group",
             check_sortedness=False,
         )
         .with_columns(pl.when(reached).then(pl.col(name)).alias(name))
-        .drop("_target", "_last", "_before", "_stretch", strict=False)
+        .drop("_target", "_group", "_last", "_here", "_there", strict=False)
     )
-    return alike(ordered(result), events)
+    in_place = clock == "recv_ns" and keys == key_columns(events)
+    return alike(result if in_place else ordered(result), events)
 
 
-def _last(frame: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
-    return frame.group_by(keys).agg(pl.col("_last").max()) if keys else frame.select(pl.col("_last").max())
-
-
-def _joined(left: pl.LazyFrame, right: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
-    """Each row of the left with its group's one row of the right, in the left's order."""
-    if keys:
-        return left.join(right, on=keys, how="left", nulls_equal=True, maintain_order="left")
-    return left.join(right, how="cross", maintain_order="left")
+def _with_last(rows: pl.LazyFrame, group: pl.Expr, *times: pl.LazyFrame) -> pl.LazyFrame:
+    """Add `_last`: the last of the `_time`s of the same `_shared` group."""
+    last = pl.concat(times).group_by("_shared").agg(_last=pl.col("_time").max())
+    return rows.with_columns(_shared=group).join(last, on="_shared", how="left", maintain_order="left").drop("_shared")
 
 
 def lasting(
@@ -303,30 +350,29 @@ def lasting(
             it the last state is the end, and lasts no time.
         incidents: Gaps, see `stretches`.
     """
-    rows: pl.LazyFrame = ordered(states.lazy())
-    keys: list[str] = key_columns(rows)
-    following = pl.col("recv_ns").shift(-1)
-    rows = rows.with_columns(_next=following.over(keys) if keys else following)
+    keys: list[str] = key_columns(states)
+    rows = _in_groups(states.lazy(), keys, order_columns(states))
+    rows = rows.with_columns(_next=neighbour(pl.col("recv_ns"), ["_group"], -1))
     end = pl.col("_next").fill_null(pl.col("recv_ns"))
     if until is not None:
-        shared = key_columns(rows, until)
-        last = _last(until.lazy().select(*shared, _last=pl.col("recv_ns")), shared)
-        rows = _joined(rows, last, shared)
+        shared = key_columns(states, until)
+        times = until.lazy().select(_shared=group_hash(shared), _time=pl.col("recv_ns"))
+        rows = _with_last(rows, pl.col("_group") if shared == keys else group_hash(shared), times)
         end = pl.col("_next").fill_null(pl.max_horizontal("recv_ns", "_last"))
     if incidents is not None:
-        edges = _edges(rows, incidents).select(*keys, "held_ns", _edge=pl.col("edge_ns"))
+        edges = _edges(rows, incidents).select("held_ns", _edge=pl.col("edge_ns"), _group=group_hash(keys))
         rows = rows.join_asof(
             edges,
             left_on="recv_ns",
             right_on="_edge",
-            by=keys or None,
+            by="_group",
             strategy="forward",
             allow_exact_matches=False,
             check_sortedness=False,
         )
         end = pl.min_horizontal(end, "held_ns")
     rows = rows.with_columns(duration_ns=end - pl.col("recv_ns")).drop(
-        "_next", "_last", "held_ns", "_edge", strict=False
+        "_next", "_group", "_last", "held_ns", "_edge", strict=False
     )
     return alike(rows, states)
 
@@ -336,6 +382,7 @@ def previous_tick(
     interval_ns: int,
     columns: Sequence[str] = ("mid",),
     *,
+    before: bool = False,
     incidents: pl.LazyFrame | pl.DataFrame | None = None,
 ) -> Frame:
     """Sample on a grid: the last row at or before each whole multiple of the interval in UTC, inside of the data only.
@@ -344,6 +391,7 @@ def previous_tick(
         frame: Rows with `recv_ns` and the columns asked for (`mid` is computed where it is not there).
         interval_ns: The distance of two points (ns).
         columns: What to sample.
+        before: The last row strictly before each point, for bars [start, end).
         incidents: Gaps, see `stretches`: there are no points inside of one.
 
     Returns:
@@ -356,19 +404,28 @@ def previous_tick(
     if interval_ns <= 0:
         raise UsageError(f"a grid needs a positive interval, not {interval_ns} ns: nothing was computed")
     rows: pl.LazyFrame = _with_mid(frame.lazy()) if "mid" in columns else frame.lazy()
-    rows = stretches(ordered(rows), incidents)
-    by: list[str] = [*key_columns(rows), "stretch"]
+    keys: list[str] = key_columns(rows)
+    by: list[str] = keys if incidents is None else [*keys, "stretch"]
+    rows = stretches(ordered(rows), incidents).select(*by, "recv_ns", *columns, _group=group_hash(by))
     first, last = pl.col("recv_ns").min(), pl.col("recv_ns").max()
     points = (
-        rows.group_by(by)
+        rows.group_by("_group")
         .agg(
+            *(pl.col(name).first() for name in by),
             _from=-(-first // interval_ns) * interval_ns,
             _to=last // interval_ns * interval_ns + 1,
         )
         .filter(pl.col("_from") < pl.col("_to"))
-        .select(*by, recv_ns=pl.int_ranges("_from", "_to", interval_ns))
+        .select(*by, "_group", recv_ns=pl.int_ranges("_from", "_to", interval_ns))
         .explode("recv_ns")
         .sort([*by, "recv_ns"])
     )
-    result = points.join_asof(rows.select(*by, "recv_ns", *columns), on="recv_ns", by=by, check_sortedness=False)
-    return alike(result.select(*key_columns(rows), "recv_ns", "stretch", *columns), frame)
+    result = points.join_asof(
+        rows.select("_group", "recv_ns", *columns),
+        on="recv_ns",
+        by="_group",
+        allow_exact_matches=not before,
+        check_sortedness=False,
+    )
+    stretch = pl.lit(0, pl.Int64) if incidents is None else pl.col("stretch")
+    return alike(result.with_columns(stretch=stretch).select(*keys, "recv_ns", "stretch", *columns), frame)

@@ -20,10 +20,12 @@ from mdcapture.metrics.frames import (
     Frame,
     alike,
     by_group,
+    group_hash,
     key_columns,
     lasting,
     mid_at,
     mids,
+    neighbour,
     ordered,
     prevailing,
     stretches,
@@ -96,7 +98,8 @@ def quoted_spread(
         UsageError: `ticks` without a tick size.
     """
     low, high = pl.col(bid).fill_nan(None), pl.col(ask).fill_nan(None)
-    return pl.when(low <= high).then(_scaled(high, low, scale, (high + low) / 2, tick_size))
+    spread = pl.when(low <= high).then(_scaled(high, low, scale, (high + low) / 2, tick_size))
+    return spread.alias(f"quoted_spread{_suffix(scale)}")
 
 
 def quoted(
@@ -124,18 +127,19 @@ def quoted(
     Raises:
         UsageError: `ticks` without a tick size.
     """
+    names = [f"quoted_spread{_suffix(scale)}" for scale in scales]
     rows: pl.LazyFrame = lasting(quotes.lazy(), until=until, incidents=incidents)
-    duration_ns = pl.col("duration_ns")
-    spreads = {f"quoted_spread{_suffix(scale)}": quoted_spread(scale, tick_size=tick_size) for scale in scales}
-    there = quoted_spread().is_not_null()
+    rows = rows.select(
+        *key_columns(rows),
+        *(quoted_spread(scale, tick_size=tick_size) for scale in scales),
+        _held=pl.when(quoted_spread().is_not_null()).then(pl.col("duration_ns")),
+    )
+    held = pl.col("_held")
     result = by_group(
         rows,
-        **{
-            name: weighted_mean(spread, duration_ns) if weight == "time" else spread.mean()
-            for name, spread in spreads.items()
-        },
-        duration_s=duration_ns.filter(there).sum() / 1e9,
-        n=there.sum().cast(pl.Int64),
+        **{name: weighted_mean(pl.col(name), held) if weight == "time" else pl.col(name).mean() for name in names},
+        duration_s=held.sum() / 1e9,
+        n=held.count().cast(pl.Int64),
     )
     return alike(result, quotes)
 
@@ -154,7 +158,9 @@ def quoted_slope(
     Null where both sizes are 1 (their logarithms are nil) or a side is missing.
     """
     sizes = pl.col(bid_size).log() + pl.col(ask_size).log()
-    return pl.when(sizes > 0).then(quoted_spread(scale, bid=bid, ask=ask) / sizes)
+    return (
+        pl.when(sizes > 0).then(quoted_spread(scale, bid=bid, ask=ask) / sizes).alias(f"quoted_slope{_suffix(scale)}")
+    )
 
 
 def trade_spreads(
@@ -202,14 +208,8 @@ def trade_spreads(
     rows: pl.LazyFrame = _matched(trades.lazy(), quotes, incidents).with_columns(
         sign=trade_sign() if sign is None else sign
     )
+    rows = _with_mids_in_trades(rows, horizons_trades, incidents)
     labels = [f"{k}t" for k in horizons_trades]
-    if labels:
-        rows = stretches(rows, incidents)
-        by = [*key_columns(rows), "stretch"]
-        rows = rows.with_columns(
-            pl.col("mid").shift(-k).over(by).alias(f"mid_{label}")
-            for k, label in zip(horizons_trades, labels, strict=True)
-        ).drop("stretch")
     if quotes is not None:
         for horizon_ns in horizons_ns:
             labels.append(horizon_label(horizon_ns))
@@ -218,6 +218,17 @@ def trade_spreads(
         measure for scale in scales for measure in _trade_measures(scale, labels, half=half, tick_size=tick_size)
     ]
     return alike(rows.with_columns(columns), trades)
+
+
+def _with_mids_in_trades(
+    rows: pl.LazyFrame, horizons_trades: Sequence[int], incidents: pl.LazyFrame | pl.DataFrame | None
+) -> pl.LazyFrame:
+    """Add the mid before the k-th later trade of the same group and stretch."""
+    if not horizons_trades:
+        return rows
+    by = [*key_columns(rows), "stretch"]
+    ahead = {f"mid_{k}t": neighbour(pl.col("mid"), by, -k) for k in horizons_trades}
+    return stretches(rows, incidents).with_columns(**ahead).drop("stretch")
 
 
 def _matched(
@@ -257,7 +268,9 @@ def mean_spreads(
     *,
     weight: Literal["trade", "volume", "value"] = "trade",
 ) -> Frame:
-    """The mean of per-trade measures over each group; each over the trades that have it.
+    """The mean of per-trade measures over each group, each over the trades that have it.
+
+    Drop the trades without the mid at a horizon first where the means are to add up, effective = realized + impact.
 
     Args:
         spreads: What `trade_spreads` returns.
@@ -309,20 +322,20 @@ def spread_occupancy(
     """
     rows: pl.LazyFrame = stretches(lasting(quotes.lazy(), until=until, incidents=incidents), incidents)
     keys: list[str] = key_columns(rows)
-    ticks = pl.col("spread_ticks")
-    rows = rows.with_columns(spread_ticks=_ticks(tick_size))
-    entered = ticks.ne_missing(ticks.shift(1)) | (pl.int_range(pl.len()) == 0)
+    rows = rows.with_columns(spread_ticks=_ticks(tick_size), _group=group_hash(keys))
+    before = neighbour(pl.col("recv_ns"), ["_group", "stretch", "spread_ticks"])
     states = (
-        rows.with_columns(_entered=entered.over([*keys, "stretch"]))
-        .group_by([*keys, "spread_ticks"])
+        rows.with_columns(_entered=before.is_null())
+        .group_by("_group", "spread_ticks")
         .agg(
+            *(pl.col(key).first() for key in keys),
             visits=pl.col("_entered").sum().cast(pl.Int64),
             duration_s=pl.col("duration_ns").sum() / 1e9,
             n=pl.len().cast(pl.Int64),
         )
     )
     total = pl.col("duration_s").sum()
-    share = pl.col("duration_s") / (total.over(keys) if keys else total)
+    share = pl.col("duration_s") / total.over("_group")
     result = states.with_columns(share=share.fill_nan(None)).sort([*keys, "spread_ticks"])
     return alike(result.select(*keys, "spread_ticks", "visits", "duration_s", "share", "n"), quotes)
 
@@ -351,22 +364,25 @@ def time_to_revert(
         `widest_ticks` (the widest two-sided spread) and `censored`.
     """
     rows: pl.LazyFrame = stretches(ordered(quotes.lazy()), incidents).with_columns(spread_ticks=_ticks(tick_size))
-    by: list[str] = [*key_columns(rows), "stretch"]
+    keys: list[str] = key_columns(rows)
+    by = ["_group", "stretch"]
     wide = (pl.col("spread_ticks") > normal_ticks).fill_null(value=True)
-    episodes = (
-        rows.with_columns(_wide=wide)
-        .with_columns(_run=pl.col("_wide").rle_id().over(by))
-        .group_by([*by, "_run"], maintain_order=True)
+    runs = (
+        rows.with_columns(_wide=wide, _group=group_hash(keys))
+        .with_columns(_before=neighbour(pl.col("_wide"), by))
+        .with_columns(_run=pl.col("_before").ne_missing(pl.col("_wide")).cum_sum())
+        .group_by("_run", maintain_order=True)
         .agg(
-            pl.col("_wide").first(),
+            pl.col(*keys, *by, "_wide", "_before").first(),
             from_ns=pl.col("recv_ns").first(),
             widest_ticks=pl.col("spread_ticks").max(),
         )
-        .with_columns(to_ns=pl.col("from_ns").shift(-1).over(by))
-        .filter(pl.col("_wide") & (pl.col("_run") > 0))
+    )
+    episodes = runs.with_columns(to_ns=neighbour(pl.col("from_ns"), by, -1)).filter(
+        pl.col("_wide") & pl.col("_before").is_not_null()
     )
     result = episodes.select(
-        *key_columns(rows),
+        *keys,
         "from_ns",
         "to_ns",
         duration_ns=pl.col("to_ns") - pl.col("from_ns"),

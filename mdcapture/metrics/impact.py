@@ -1,0 +1,334 @@
+"""How trading moves the price: mid moves after trades by horizon and size, and regressions of moves on flow.
+
+Trades and quotes flow in, or bars that hold what was traded beside how the mid moved. All measures are of prints on an
+anonymous tape. The square-root law of impact, I = Y sigma sqrt(Q / V) (Toth and others 2011, Physical Review X), is of
+metaorders, the parent orders that traders work in parts: without their identities it is not identifiable, so there is
+no function for it. The concave mid move of single prints by size (`response` with `size_edges`) is another thing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from mdcapture.errors import UsageError
+from mdcapture.metrics.frames import (
+    Frame,
+    alike,
+    group_hash,
+    groups,
+    key_columns,
+    neighbour,
+    prevailing,
+    previous_tick,
+    stretches,
+    trade_sign,
+)
+from mdcapture.metrics.regression import least_squares
+from mdcapture.metrics.spreads import Scale, horizon_label, trade_spreads
+from mdcapture.metrics.volatility import Column, column
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "amihud",
+    "bar_kyle",
+    "flow_regression",
+    "hasbrouck_lambda",
+    "impact_bars",
+    "kyle_lambda",
+    "mid_changes",
+    "response",
+]
+
+
+def response(
+    trades: Frame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    horizons_ns: Sequence[int] = (),
+    *,
+    horizons_trades: Sequence[int] = (),
+    size_edges: Sequence[int] = (),
+    scale: Scale = "price",
+    sign: pl.Expr | None = None,
+    tick_size: float | pl.Expr | None = None,
+    clock: str = "recv_ns",
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """The mean move of the mid after trades in their direction, R(h) = E[D_t (m_{t+h} - m_t)], by horizon and by size.
+
+    Bouchaud, Gefen, Potters and Wyart (2004), Fluctuations and response in financial markets: the subtle nature of
+    'random' price changes, Quantitative Finance. It is half of the price impact of `trade_spreads`.
+
+    Args:
+        trades: The lake's trades.
+        quotes: The lake's quotes.
+        horizons_ns: Horizons in time (ns).
+        horizons_trades: Horizons in trades: the mid before the k-th later trade.
+        size_edges: Lower edges of classes of size, in lots: (1, 5, 20) is 1 to 4, 5 to 19, 20 and more; smaller trades
+            are left out. None given: all trades together.
+        scale: `price`, `bps`, ...: see `spreads.Scale`.
+        sign: +1, -1 or null for each trade; by default from `side`.
+        tick_size: For the scale `ticks`.
+        clock: What measures horizons in time: `recv_ns` or `exch_ns`.
+        incidents: Gaps, see `stretches`.
+
+    Returns:
+        Key columns, `size_from` and `size_below` (null above the last edge) where there are edges, `horizon` (`5s`,
+        `300t`), `response` on the scale, `sd` of single moves, and `n`. The moves of near trades overlap, so that
+        sd / sqrt(n) is too small for an error.
+
+    Raises:
+        UsageError: No horizon, one in trades below 1, or `ticks` without a tick size.
+    """
+    labels = [f"{k}t" for k in horizons_trades] + [horizon_label(horizon_ns) for horizon_ns in horizons_ns]
+    if not labels:
+        raise UsageError("a response needs horizons_ns= or horizons_trades=: nothing was computed")
+    matched: pl.LazyFrame = trade_spreads(
+        trades.lazy(),
+        quotes,
+        horizons_ns,
+        horizons_trades=horizons_trades,
+        scales=[scale],
+        half=True,
+        sign=sign,
+        tick_size=tick_size,
+        clock=clock,
+        incidents=incidents,
+    )
+    by: list[str] = key_columns(matched)
+    if size_edges:
+        edges = sorted(size_edges)
+        size = pl.col("volume")
+        size_from = pl.max_horizontal(pl.when(size >= edge).then(pl.lit(edge, pl.Int64)) for edge in edges)
+        size_below = pl.min_horizontal(pl.when(size < edge).then(pl.lit(edge, pl.Int64)) for edge in edges)
+        matched = matched.with_columns(size_from=size_from, size_below=size_below).drop_nulls("size_from")
+        by = [*by, "size_from", "size_below"]
+    suffix = "" if scale == "price" else f"_{scale}"
+    statistics = [
+        pl.struct(horizon=pl.lit(label), response=move.mean(), sd=move.std(), n=move.count().cast(pl.Int64)).alias(
+            label
+        )
+        for label in labels
+        for move in (pl.col(f"half_price_impact_{label}{suffix}"),)
+    ]
+    wide = matched.group_by(by).agg(statistics) if by else matched.select(statistics)
+    result = pl.concat(wide.select(*by, pl.col(label).struct.unnest()) for label in labels)
+    place = pl.col("horizon").replace_strict(labels, range(len(labels)), return_dtype=pl.Int64)
+    return alike(result.sort(*by, place), trades)
+
+
+def mid_changes(
+    bars: Frame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    *,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """Add to bars how the mid moved in them: from the last quote before `start_ns` to the last one before `end_ns`.
+
+    Args:
+        bars: Rows with `start_ns` and `end_ns`: bars of time, of volume, of order flow imbalance.
+        quotes: The lake's quotes.
+        incidents: Gaps, see `stretches`: a bar with one inside has no change.
+
+    Returns:
+        The bars by their start, with `mid_change` (price units) and `mid_return` (log): null where an end has no mid.
+    """
+    rows: pl.LazyFrame = bars.lazy()
+    for edge in ("start", "end"):
+        at_edge = stretches(rows.with_columns(recv_ns=f"{edge}_ns"), incidents)
+        rows = prevailing(at_edge, quotes, ["mid"], incidents=incidents).rename(
+            {"mid": f"_{edge}_mid", "stretch": f"_{edge}_stretch"}
+        )
+    start, end = (
+        pl.when(pl.col("_start_stretch") == pl.col("_end_stretch")).then(f"_{edge}_mid") for edge in ("start", "end")
+    )
+    result = rows.with_columns(mid_change=end - start, mid_return=end.log() - start.log()).sort(
+        [*key_columns(rows), "start_ns"], maintain_order=True
+    )
+    return alike(result.drop("recv_ns", "^_(start|end)_(mid|stretch)$"), bars)
+
+
+def impact_bars(
+    trades: Frame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    interval_ns: int,
+    *,
+    sign: pl.Expr | None = None,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """What was traded in each interval beside how the mid moved: the rows of the impact regressions.
+
+    Args:
+        trades: The lake's trades; those without a sign add nothing to the flow.
+        quotes: The lake's quotes.
+        interval_ns: The length of a bar (ns); bars start at its whole multiples in UTC.
+        sign: +1, -1 or null for each trade; by default from `side`.
+        incidents: Gaps, see `stretches`.
+
+    Returns:
+        Key columns, `start_ns`, `end_ns`, `signed_volume` (lots), `signed_root_value` (sum of D sqrt(p q)), `trades`,
+        `mid_change` (price units) and `mid_return` (log). An interval without trades is there, with no flow; one
+        without a mid before it, or with a gap inside, is not.
+
+    Raises:
+        UsageError: The interval is not positive.
+    """
+    grid: pl.LazyFrame = previous_tick(quotes.lazy(), interval_ns, before=True, incidents=incidents)
+    keys: list[str] = key_columns(grid)
+    start_ns, start = (neighbour(pl.col(name), [*keys, "stretch"]) for name in ("recv_ns", "mid"))
+    shared: list[str] = key_columns(trades, grid)
+    moves = grid.select(
+        *keys,
+        _group=group_hash(shared),
+        start_ns=start_ns,
+        end_ns="recv_ns",
+        mid_change=pl.col("mid") - start,
+        mid_return=pl.col("mid").log() - start.log(),
+    ).drop_nulls("mid_change")
+    direction, size = trade_sign() if sign is None else sign, pl.col("volume")
+    flows = (
+        trades.lazy()
+        .select(
+            "price",
+            "volume",
+            _group=group_hash(shared),
+            start_ns=pl.col("recv_ns") // interval_ns * interval_ns,
+            _sign=direction,
+        )
+        .group_by("_group", "start_ns")
+        .agg(
+            signed_volume=(pl.col("_sign") * size).sum(),
+            signed_root_value=(pl.col("_sign") * (pl.col("price") * size).sqrt()).sum(),
+            trades=pl.len().cast(pl.Int64),
+        )
+    )
+    flow = ["signed_volume", "signed_root_value", "trades"]
+    result = moves.join(flows, on=["_group", "start_ns"], how="left", maintain_order="left").select(
+        *keys, "start_ns", "end_ns", pl.col(flow).fill_null(0), "mid_change", "mid_return"
+    )
+    return alike(result, trades)
+
+
+def flow_regression(
+    bars: pl.LazyFrame | pl.DataFrame,
+    *,
+    change: str = "mid_change",
+    flow: str = "signed_volume",
+    hac_lags: int | None = None,
+) -> pl.DataFrame:
+    """Least squares of a price change on a flow, change = a + b flow + e, for each group of bars.
+
+    With order flow imbalance as the flow it is the regression of Cont, Kukanov and Stoikov (2014), The price impact of
+    order book events, Journal of Financial Econometrics: there the change is in ticks, over 10 s, and b falls as depth
+    grows.
+
+    Args:
+        bars: Rows with `start_ns` and both columns, as from `mid_changes`; a row without one of them is left out.
+        change: The column of the change of the mid.
+        flow: The column of the flow.
+        hac_lags: See `regression.least_squares`.
+
+    Returns:
+        Key columns, `slope`, `slope_se`, `intercept`, `intercept_se`, `r_squared` and `n`; null where not determined.
+    """
+    rows: list[dict[str, Any]] = []
+    for keys, group in groups(bars.lazy().sort("start_ns")):
+        y, x = (group[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in (change, flow))
+        fit = least_squares((y, np.column_stack([x, np.ones(len(x))])), hac_lags=hac_lags)
+        (slope, intercept), (slope_se, intercept_se) = fit.coefficients.tolist(), fit.standard_errors.tolist()
+        rows.append(
+            keys
+            | {
+                "slope": slope,
+                "slope_se": slope_se,
+                "intercept": intercept,
+                "intercept_se": intercept_se,
+                "r_squared": fit.r_squared,
+                "n": fit.n,
+            }
+        )
+    columns = bars.lazy().collect_schema()
+    schema: dict[str, Any] = {name: columns[name] for name in key_columns(bars)}
+    numbers = ("slope", "slope_se", "intercept", "intercept_se", "r_squared")
+    schema |= dict.fromkeys(numbers, pl.Float64) | {"n": pl.Int64}
+    return pl.DataFrame(rows, schema).with_columns(pl.col(numbers).fill_nan(None))
+
+
+def kyle_lambda(
+    trades: pl.LazyFrame | pl.DataFrame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    interval_ns: int,
+    *,
+    sign: pl.Expr | None = None,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+    hac_lags: int | None = None,
+) -> pl.DataFrame:
+    """Kyle's lambda: the slope of the mid's change on signed volume, in price units a lot, over bars of time.
+
+    After Kyle (1985), Continuous auctions and insider trading, Econometrica. Arguments as for `impact_bars`, results as
+    for `flow_regression`.
+    """
+    bars = impact_bars(trades.lazy(), quotes, interval_ns, sign=sign, incidents=incidents)
+    return flow_regression(bars, hac_lags=hac_lags)
+
+
+def hasbrouck_lambda(
+    trades: pl.LazyFrame | pl.DataFrame,
+    quotes: pl.LazyFrame | pl.DataFrame,
+    interval_ns: int = 300_000_000_000,
+    *,
+    sign: pl.Expr | None = None,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+    hac_lags: int | None = None,
+) -> pl.DataFrame:
+    """Hasbrouck's lambda: the slope of the mid's log return on the sum of D sqrt(p q), over five minutes by default.
+
+    Hasbrouck (2009), Trading costs and returns for U.S. equities, Journal of Finance. Arguments as for `impact_bars`,
+    results as for `flow_regression`.
+    """
+    bars = impact_bars(trades.lazy(), quotes, interval_ns, sign=sign, incidents=incidents)
+    return flow_regression(bars, change="mid_return", flow="signed_root_value", hac_lags=hac_lags)
+
+
+def amihud(
+    price: Column = "close",
+    value: Column = "value",
+    *,
+    returns: Literal["log", "simple"] = "log",
+    window: int | None = None,
+) -> pl.Expr:
+    """Amihud's illiquidity, the mean of |r| / value traded, over bars.
+
+    Amihud (2002), Illiquidity and stock returns: cross-section and time-series effects, Journal of Financial Markets.
+
+    Args:
+        price: Closes of the bars.
+        value: Value traded in each bar, price times size; bars without trading are left out.
+        returns: `log`, or `simple` as in the paper.
+        window: Number of bars of a rolling mean; None: one number.
+    """
+    close, traded = column(price), column(value)
+    change = close.log().diff() if returns == "log" else close / close.shift(1) - 1
+    ratio = pl.when(traded > 0).then(change.abs() / traded)
+    return (ratio.mean() if window is None else ratio.rolling_mean(window)).alias("amihud")
+
+
+def bar_kyle(price: Column = "close", volume: Column = "volume", *, window: int | None = None) -> pl.Expr:
+    """Kyle's lambda as it is read off bars without signs: the mean of dp / (b V), b the sign of the last change.
+
+    Lopez de Prado (2018), Advances in Financial Machine Learning, chapter 19. Since dp has the sign b wherever it is
+    not nil, it is the mean of |dp| / V, a measure of illiquidity rather than a slope; `kyle_lambda` is the regression.
+
+    Args:
+        price: Closes of the bars.
+        volume: Lots traded in each bar; bars without trading are left out.
+        window: Number of bars of a rolling mean; None: one number.
+    """
+    change, traded = column(price).diff(), column(volume)
+    ratio = pl.when(traded > 0).then(change.abs() / traded)
+    return (ratio.mean() if window is None else ratio.rolling_mean(window)).alias("bar_kyle")

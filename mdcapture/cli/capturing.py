@@ -177,15 +177,16 @@ async def _look_up(config: Config, key: str, text: str) -> list[Listing]:
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Gets the lake and the picture.")] = Path("demo"),
-    duration: Duration = 20.0,
+    duration: Duration = None,
 ) -> None:
     """Capture a local synthetic market for a while, query it, analyse it, and draw it; nothing to configure."""
     from mdcapture.cli.output import write_records
     from mdcapture.cli.statistics import show_statistics
     from mdcapture.demo import CONTRACTS, run_demo
 
-    typer.echo(f"Capturing {', '.join(CONTRACTS)} from a local gateway for {duration:g} s …", err=True)
-    made = run_demo(folder, duration or 20.0, lambda recorder: show_statistics(recorder, how="auto", every_s=1.0))
+    duration_s = duration or _DEMO_S
+    typer.echo(f"Capturing {', '.join(CONTRACTS)} from a local gateway for {duration_s:g} s …", err=True)
+    made = run_demo(folder, duration_s, lambda recorder: show_statistics(recorder, how="auto", every_s=1.0))
     lake = folder / "lake"
     query = "select contract_id, count(*) as trades, sum(volume) as lots, max(price) as high from trades group by 1"
     print_summary(
@@ -201,6 +202,7 @@ def demo(
 
 
 COMMANDS = (capture, demo, simulate, contracts)
+_DEMO_S = 20.0
 COUNTS = ("messages", "quotes", "trades", "depth", "rejects", "incidents")
 
 

@@ -95,3 +95,7 @@ class DamageError(LakeError):
 
 class StorageError(LakeError, OSError):
     """The disk refused: full, read-only, or no permission."""
+
+    def __str__(self) -> str:
+        """The message alone, without the number that an OSError puts before it."""
+        return self.strerror or super().__str__()

@@ -58,7 +58,10 @@ class Recording:
         self._journal.flush()
 
     def note(self, kind: IncidentKind, stream: str | None = None, contract_id: str | None = None) -> None:
-        self._journal.note(self.now_ns, Incident(kind, stream, contract_id, self.now_ns, None, "made by hand"))
+        self.tell(Incident(kind, stream, contract_id, self.now_ns, None, "made by hand"))
+
+    def tell(self, incident: Incident) -> None:
+        self._journal.note(self.now_ns, incident)
         self._journal.flush()
 
     def roll(self) -> None:

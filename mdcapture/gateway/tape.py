@@ -25,6 +25,7 @@ _CHUNK_BYTES: Final = 1 << 20
 _LINE_BYTES: Final = 64 << 20
 _CODECS: Final = {".zst": "zstd", ".gz": "gzip"}
 _INT64_DIGITS: Final = 19
+_INT64_MAX: Final = 2**63 - 1
 
 
 def read_tape(source: str | Path) -> Iterator[tuple[int, bytes]]:
@@ -42,7 +43,7 @@ def read_tape(source: str | Path) -> Iterator[tuple[int, bytes]]:
     """
     for number, line in enumerate(_lines(source), start=1):
         time, _, record = line.partition(b" ")
-        if not (time.isdigit() and len(time) <= _INT64_DIGITS and record):
+        if not (time.isdigit() and len(time) <= _INT64_DIGITS and int(time) <= _INT64_MAX and record):
             raise UsageError(
                 f"{_name(source)}, line {number}: no line of a tape ({line[:60].decode('latin-1')!r}). A line is a "
                 "receive time in integer nanoseconds, a space, and a hub record."

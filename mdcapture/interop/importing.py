@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mdcapture.errors import UsageError
+from mdcapture.errors import LakeError, UsageError
 from mdcapture.gateway.instruments import parse_id
 from mdcapture.gateway.tape import STDIN, read_tape
 from mdcapture.lake.seal import finish, recover, seal
@@ -16,12 +17,14 @@ from mdcapture.lake.writer import open_session
 from mdcapture.wire.signalr import Logout, classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from mdcapture.lake.manifest import Contract, Manifest
 
-__all__ = ["import_tape"]
+__all__ = ["import_records", "import_tape"]
+
+_log = logging.getLogger(__name__)
 
 _BLOCK_BYTES: Final = 256 * 1024
 _SEGMENT_BYTES: Final = 32 * 1024 * 1024
@@ -46,13 +49,44 @@ def import_tape(source: str, root: Path, *, progress: Callable[[int], object] = 
             recovered.
         StorageError: The lake can't be written.
     """
-    recover(root)
-    records = _data(source)
-    head = [item for _, item in zip(range(_LOOKED_AT), records, strict=False)]
-    if not head:
-        raise UsageError(f"there is no message on the tape {source}: nothing was imported")
+    try:
+        recover(root)
+    except LakeError as error:
+        _log.warning("a session of an earlier run can't be recovered: %s", error)
     name = "standard input" if source == STDIN else source.rpartition("/")[2]
-    with open_session(root, head[0][0], source=f"tape {name}", contracts=_contracts(head)) as session:
+    manifest = import_records(_data(source), root, source=f"tape {name}", progress=progress)
+    if manifest is None:
+        raise UsageError(f"there is no message on the tape {source}: nothing was imported")
+    return manifest
+
+
+def import_records(
+    records: Iterator[tuple[int, bytes]],
+    root: Path,
+    *,
+    source: str,
+    config: Mapping[str, object] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Manifest | None:
+    """Import hub records as a session of its own, through the journal.
+
+    Args:
+        records: Their receive times (ns UTC) and texts.
+        root: The lake.
+        source: Where they come from, for the manifest.
+        config: What else the manifest says of how they came here.
+        progress: Told of the messages so far, now and then.
+
+    Returns:
+        The manifest of the sealed session; None where there was no record, and no session was made.
+
+    Raises:
+        StorageError: The lake can't be written.
+    """
+    head = list(islice(records, _LOOKED_AT))
+    if not head:
+        return None
+    with open_session(root, head[0][0], source=source, config=config, contracts=_contracts(head)) as session:
         journal = session.journal
         for recv_ns, record in chain(head, records):
             journal.append(recv_ns, _CONNECTION, [record])

@@ -210,9 +210,10 @@ def reread(read: Callable[[], T]) -> T:
 class _Segment:
     """A segment of the journal, decoded as far as it is written."""
 
-    def __init__(self, path: Path, quote_state: Mapping[str, Quote], next_seq: int) -> None:
+    def __init__(self, path: Path, quote_state: Mapping[str, Quote], next_seq: int, last_recv_ns: int) -> None:
         self.decoder = Decoder({}, quote_state)
         self.decoder.next_seq = next_seq
+        self.decoder.last_recv_ns = last_recv_ns
         self.tables = self.decoder.tables()
         self._path = path
         self._offset = 0
@@ -280,12 +281,14 @@ class _Follower:
         paths = segments(journal_folder(self._root, self._session_id))
         known, self._segments = self._segments, {}
         quote_state, next_seq = manifest.quote_state, manifest.next_seq
+        last_recv_ns = manifest.end_ns or manifest.created_ns
         for number, path in paths.items():  # each but the last is complete: the next one is made after it is closed
             if number > manifest.sealed_segment:
-                segment = known.get(number) or _Segment(path, quote_state, next_seq)
+                segment = known.get(number) or _Segment(path, quote_state, next_seq, last_recv_ns)
                 segment.read()
                 self._segments[number] = segment
                 quote_state, next_seq = segment.decoder.quote_state, segment.decoder.next_seq
+                last_recv_ns = segment.decoder.last_recv_ns
         if not self._segments:
             return _empty_tail()
         return {

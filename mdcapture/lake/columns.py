@@ -9,17 +9,18 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from mdcapture.lake.journal import Damage, IncidentBlock, MessageBlock
+from mdcapture.lake.journal import IncidentBlock, MessageBlock
 from mdcapture.lake.layout import contract_folder, partition_of
 from mdcapture.lake.plausible import implausible
 from mdcapture.lake.quotes import fill_forward
-from mdcapture.lake.schema import TABLES, Incident, IncidentKind
+from mdcapture.lake.schema import TABLES, Bar, Incident, IncidentKind
 from mdcapture.wire.decode import decode, record_text
 from mdcapture.wire.timestamps import parse_ns
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from mdcapture.lake.journal import Damage
     from mdcapture.lake.manifest import Contract
     from mdcapture.wire.decode import Batch, Entries, Reject
     from mdcapture.wire.messages import DepthEntry, Quote, Trade
@@ -40,6 +42,8 @@ __all__ = ["CONTRACT", "Decoder", "arrow_schema", "parse_times"]
 CONTRACT: Final = "contract_id"
 _NO_CONTRACT: Final = -1
 _BATCH_MESSAGES: Final = 16_384
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+_RESETS: Final = (IncidentKind.SUBSCRIBING, IncidentKind.JOURNAL_DAMAGED)
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
 
 
@@ -62,15 +66,10 @@ def parse_times(texts: Sequence[str | None]) -> pa.Int64Array:
 
 
 def _parse_time(text: str) -> int | None:
-    """One time, by the same rules as in a column, or else by our own."""
     try:
-        value: int = pa.scalar(text).cast(_TIMESTAMP).cast(pa.int64()).as_py()
-    except pa.ArrowInvalid:
-        try:
-            return parse_ns(text)
-        except ValueError:
-            return None
-    return value
+        return parse_ns(text)
+    except ValueError:
+        return None
 
 
 @contextmanager
@@ -98,6 +97,7 @@ class Decoder:
         implausible: Rows that are well-formed but hard to believe, by table and kind.
         incidents: Incidents by kind.
         next_seq: The number after the last message.
+        last_recv_ns: When the last message was received.
     """
 
     def __init__(self, contracts: Mapping[str, Contract], quote_state: Mapping[str, Quote]) -> None:
@@ -113,22 +113,18 @@ class Decoder:
         self._resets: list[tuple[int, str | None]] = []
         self._waiting: list[MessageBlock] = []
         self._waiting_messages = 0
-        self._last_recv_ns = 0
+        self._waiting_bytes = 0
+        self.last_recv_ns = 0
 
     def take(self, blocks: Iterable[MessageBlock | IncidentBlock | Damage]) -> None:
         """Decode the blocks that follow."""
-        for block in blocks:
+        for block, following in pairwise(chain(blocks, [None])):
             if isinstance(block, MessageBlock):
-                self._waiting.append(block)
-                self._waiting_messages += len(block.records)
-                self.next_seq = block.first_seq + len(block.records)
-                self._last_recv_ns = block.recv_ns[-1]
-                if self._waiting_messages >= _BATCH_MESSAGES:
-                    self._decode()
+                self._messages(block)
             elif isinstance(block, IncidentBlock):
                 self._incident(block)
-            else:
-                self._incident(self._damage(block))
+            elif block is not None:
+                self._damage(block, following)
         self._decode()
         for _, contract_id in self._resets:  # no quote has followed these yet
             self.quote_state = {one: quote for one, quote in self.quote_state.items() if contract_id not in (None, one)}
@@ -145,17 +141,30 @@ class Decoder:
             tables[name] = table
         return tables
 
-    def _damage(self, damage: Damage) -> IncidentBlock:
-        what = "the journal's end is torn" if damage.torn else "the journal is damaged"
-        detail = f"{what}: {damage.size} bytes at {damage.offset} can't be read"
-        at = self._last_recv_ns
-        incident = Incident(IncidentKind.JOURNAL_DAMAGED, None, None, at, None, detail)
-        return IncidentBlock(self.next_seq, at, incident)
+    def _messages(self, block: MessageBlock) -> None:
+        self._waiting.append(block)
+        self._waiting_messages += len(block.records)
+        self._waiting_bytes += sum(map(len, block.records))
+        self.next_seq = block.first_seq + len(block.records)
+        self.last_recv_ns = block.recv_ns[-1]
+        if self._waiting_messages >= _BATCH_MESSAGES or self._waiting_bytes >= _BATCH_BYTES:
+            self._decode()
+
+    def _damage(self, damage: Damage, following: MessageBlock | IncidentBlock | Damage | None) -> None:
+        """What is lost lies between the last message before and the first that follows, if one does."""
+        from_ns = self.last_recv_ns
+        to_ns = None
+        if isinstance(following, MessageBlock):
+            to_ns = following.recv_ns[0]
+        elif isinstance(following, IncidentBlock):
+            to_ns = following.recv_ns
+        incident = Incident(IncidentKind.JOURNAL_DAMAGED, None, None, from_ns, to_ns, damage.detail)
+        self._incident(IncidentBlock(self.next_seq, from_ns if to_ns is None else to_ns, incident))
 
     def _incident(self, block: IncidentBlock) -> None:
         incident = block.incident
         self.incidents[incident.kind] += 1
-        if incident.kind == IncidentKind.SUBSCRIBING and incident.stream in (None, "quotes"):
+        if incident.kind in _RESETS and incident.stream in (None, "quotes"):
             self._resets.append((block.first_seq, incident.contract_id))
         self._add(
             "incidents",
@@ -168,10 +177,25 @@ class Decoder:
             to_ns=[incident.to_ns],
             detail=[incident.detail],
         )
+        self._backfill(block)
+
+    def _backfill(self, block: IncidentBlock) -> None:
+        bars = block.incident.bars
+        if bars:
+            count = len(bars)
+            self._add(
+                "backfill",
+                self._codes_of([block.incident.contract_id] * count),
+                seq=[block.first_seq] * count,
+                recv_ns=[block.recv_ns] * count,
+                pos=range(count),
+                **dict(zip(Bar._fields, zip(*bars, strict=True), strict=True)),
+            )
 
     def _decode(self) -> None:
         if self._waiting:
-            blocks, self._waiting, self._waiting_messages = self._waiting, [], 0
+            blocks, self._waiting = self._waiting, []
+            self._waiting_messages = self._waiting_bytes = 0
             with _collector_paused():
                 self._decode_blocks(blocks)
 

@@ -12,9 +12,11 @@ from mdcapture.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedWriter
     from pathlib import Path
 
-__all__ = ["TEMPORARY", "make_folder", "publish_file", "replace_file", "sha256_of", "storage_errors", "sync_folder"]
+__all__ = ["TEMPORARY", "create_file", "make_folder", "publish_file", "replace_file", "sha256_of", "storage_errors"]
+__all__ += ["sync_folder"]
 
 TEMPORARY = ".tmp"
 """The suffix of files that are not finished: no reader's pattern matches it."""
@@ -39,7 +41,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         step = _NEXT_STEP.get(error.errno or 0, "check the disk and try again")
-        raise StorageError(error.errno, f"can't write {path}: {error.strerror}; {step}") from error
+        raise StorageError(error.errno, f"can't write {path}: {error.strerror or error}; {step}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -57,8 +59,13 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     with storage_errors(folder):
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o750, exist_ok=True)
         sync_folder(folder.parent)
+
+
+def create_file(path: Path) -> BufferedWriter:
+    """Open a file for writing, empty, that other users have no business with."""
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o640))  # an opener
 
 
 def publish_file(temporary: Path, final: Path) -> None:
@@ -71,7 +78,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """Replace a file at once: readers see the old content or the new, also after a crash."""
     temporary = path.with_name(path.name + TEMPORARY)
     with storage_errors(path):
-        with temporary.open("wb") as file:
+        with create_file(temporary) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -17,12 +17,14 @@ import os
 import struct
 import zlib
 from array import array
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from mdcapture.errors import StorageError
-from mdcapture.lake.files import sync_folder
+from mdcapture.lake.files import storage_errors, sync_folder
 from mdcapture.lake.layout import segment_number, segment_path
 from mdcapture.lake.schema import Incident
 
@@ -60,11 +62,22 @@ class IncidentBlock(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """A stretch of a segment that is no sound block: torn by a crash at its end, or damaged in the middle."""
+    """A stretch of a segment that is no sound block: torn by a crash at its end, or damaged in the middle.
+
+    One without a size stands for segments that are not there at all.
+    """
 
     offset: int
     size: int
     torn: bool
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, in words."""
+        if not self.size:
+            return "a segment of the journal is missing"
+        what = "the journal's end is torn" if self.torn else "the journal is damaged"
+        return f"{what}: {self.size} bytes at {self.offset} can't be read"
 
 
 def segments(folder: Path) -> dict[int, Path]:
@@ -126,7 +139,12 @@ def _sound_block(data: bytes, offset: int) -> tuple[MessageBlock | IncidentBlock
         return None
     end = offset + _HEADER.size + size
     if kind == _INCIDENT:
-        return IncidentBlock(first_seq, struct.unpack_from("<q", body)[0], _decode_incident(body[8:])), end
+        try:
+            return IncidentBlock(first_seq, struct.unpack_from("<q", body)[0], _decode_incident(body[8:])), end
+        except msgspec.DecodeError:  # of numbers that no table holds, or of another version
+            return None
+    if kind != _MESSAGES:
+        return None
     recv_ns = array("q", body[: 8 * count])
     blob = body[12 * count :]
     records = blob.split(b"\n")
@@ -166,16 +184,17 @@ class Journal:
         self._connection = 0
         self._recv_ns = array("q")
         self._records: list[bytes] = []
-        self._blocks: list[bytes] = []
-        self._fd = self._open()
+        self._blocks: deque[bytes] = deque()
+        self._unnamed = True
+        self._fd = self._open(segment)
 
     def append(self, recv_ns: int, connection: int, records: list[bytes]) -> None:
         """Take messages that arrived together; they are on disk after the next `flush`."""
         if connection != self._connection:
             self._cut()
             self._connection = connection
-        self._records += records
         self._recv_ns.extend([recv_ns] * len(records))
+        self._records += records
         self.next_seq += len(records)
         self.pending_bytes += sum(map(len, records))
 
@@ -191,46 +210,71 @@ class Journal:
             StorageError: The disk refused; nothing is lost, and nothing half-written stays on disk.
         """
         self._cut()
-        while self._blocks:
-            self._write(self._blocks[0])
-            del self._blocks[0]
-        self.pending_bytes = 0
+        try:
+            while self._blocks:
+                self._write(self._blocks[0])
+                self._blocks.popleft()
+        finally:
+            self.pending_bytes = sum(map(len, self._blocks))
+
+    def waiting(self) -> tuple[int, int | None]:
+        """What is not yet written: how many messages, and when the first of them came (None if there are none)."""
+        self._cut()
+        blocks = [block for block in read_blocks(b"".join(self._blocks)) if isinstance(block, MessageBlock)]
+        return sum(len(block.records) for block in blocks), blocks[0].recv_ns[0] if blocks else None
 
     def sync(self) -> None:
         """Force what is written onto the disk; slow, so made for a thread, but the same one as `retire`."""
-        if self._unnamed:
-            self._unnamed = False
-            sync_folder(self._folder)
-        os.fdatasync(self._fd)
+        fd = self._fd
+        with storage_errors(self._folder):
+            if self._unnamed:
+                self._unnamed = False  # before, not after: a `roll` meanwhile makes another name
+                try:
+                    sync_folder(self._folder)
+                except OSError:
+                    self._unnamed = True
+                    raise
+            os.fdatasync(fd)
 
     def roll(self) -> int:
         """Go on in the next segment.
 
         Returns:
             The descriptor of the one before, for `retire`; only then may that segment be sealed.
+
+        Raises:
+            StorageError: The disk refused; this segment goes on.
         """
         self.flush()
-        before = self._fd
+        before, self._fd = self._fd, self._open(self.segment + 1)
         self.segment += 1
         self.segment_bytes = 0
-        self._fd = self._open()
         return before
 
     def retire(self, fd: int) -> None:
         """Force a segment that is no longer written onto the disk, and close it; slow, made for a thread."""
-        os.fdatasync(fd)
-        os.close(fd)
+        try:
+            with storage_errors(self._folder):
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
-        """Write, force and close, once; the last segment stays, to be sealed."""
-        if self._fd >= 0:
-            self.flush()
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+        """Write, force and close, once; the last segment stays, to be sealed.
 
-    def _open(self) -> int:
-        path = segment_path(self._folder, self.segment)
+        Raises:
+            StorageError: The disk refused; what is `waiting` is not tried again.
+        """
+        if self._fd >= 0:
+            try:
+                self.flush()
+                self.sync()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _open(self, segment: int) -> int:
+        path = segment_path(self._folder, segment)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         except OSError as error:
@@ -246,14 +290,18 @@ class Journal:
         self._first_seq = self.next_seq
 
     def _write(self, block: bytes) -> None:
+        start = self.segment_bytes
         rest = memoryview(block)
         try:
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                written = os.write(self._fd, rest)
+                self.segment_bytes += written
+                rest = rest[written:]
         except OSError as error:
-            os.ftruncate(self._fd, self.segment_bytes)
+            with suppress(OSError):  # then the half stays, as one more damaged stretch
+                os.ftruncate(self._fd, start)
+                self.segment_bytes = start
             raise StorageError(
                 error.errno,
                 f"the journal can't be written ({error.strerror}); {self.pending_bytes:,} bytes wait in memory",
             ) from error
-        self.segment_bytes += len(block)

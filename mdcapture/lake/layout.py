@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NULL_PARTITION",
     "contract_folder",
+    "is_part",
     "is_session_id",
     "journal_folder",
     "manifest_path",
@@ -27,6 +28,7 @@ __all__ = [
     "segment_number",
     "segment_path",
     "session_id_at",
+    "session_order",
 ]
 
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
@@ -34,6 +36,7 @@ NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 
 _LONGEST_NAME: Final = 200
 _SESSION_ID: Final = re.compile(r"session_\d{8}_\d{6}(_\d+)?", re.ASCII)
+_PART: Final = re.compile(r"part-\d+\.parquet", re.ASCII)
 _SEGMENT: Final = re.compile(r"(\d{6,})\.journal", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,16 +52,21 @@ def is_session_id(text: str) -> bool:
     return _SESSION_ID.fullmatch(text) is not None
 
 
+def session_order(session_id: str) -> tuple[str, int, str]:
+    """What sessions are sorted by: their start, then their suffix as the number that it is."""
+    second = session_id[: len("session_YYYYMMDD_HHMMSS")]
+    return second, len(session_id), session_id
+
+
 def contract_folder(contract_id: str | None) -> str:
     """The folder of a contract: percent-encoded as hive readers expect, so that no id can leave the lake.
 
-    An id that is empty, or too long for a file name, can't be a folder: it is kept with those that have none (null).
+    An id that is empty, too long for a file name, or the very word for null can't be a folder that all readers read
+    back: it is kept with those that have none (null).
     """
     name = "" if contract_id is None else quote(contract_id, safe=" ,+@!")
     if not name or len(name) > _LONGEST_NAME:
         name = NULL_PARTITION
-    elif contract_id == NULL_PARTITION:
-        name = name.replace("_", "%5F", 1)
     return f"contract_id={name}"
 
 
@@ -71,6 +79,11 @@ def partition_of(folder: str) -> str | None:
 def part_path(table: str, session_id: str, contract_id: str | None, number: int) -> str:
     """A sealed file's path within the lake."""
     return f"{table}/session_id={session_id}/{contract_folder(contract_id)}/part-{number}.parquet"
+
+
+def is_part(name: str) -> bool:
+    """Whether a file's name is one that `part_path` gives."""
+    return _PART.fullmatch(name) is not None
 
 
 def manifest_path(root: Path, session_id: str) -> Path:

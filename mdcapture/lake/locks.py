@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mdcapture.errors import BusyError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["OWNER_LOCK", "SEAL_LOCK", "hold", "is_held"]
+__all__ = ["OWNER_LOCK", "SEAL_LOCK", "hold"]
 
 OWNER_LOCK = "lock"
 """Held by the recorder of a session from its beginning to its end."""
@@ -33,34 +33,35 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         BusyError: Another living process holds it.
+        StorageError: The file can't be made, or its folder is gone: another holder has ended the session.
     """
-    with storage_errors(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    while not _is_at(fd := _locked(path, wait=wait), path):
+        os.close(fd)  # its holder removed it while we waited: a lock without a name keeps nobody out
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            holder = os.read(fd, 32).decode("ascii", "replace").strip()
-            raise BusyError(
-                f"{path.parent.name} is held by process {holder or '?'}: wait for its end, or stop that process"
-            ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # the disk is full; the number is for people
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
 
 
-def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock."""
+def _locked(path: Path, *, wait: bool) -> int:
+    with storage_errors(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode("ascii", "replace").strip()
+        os.close(fd)
+        raise BusyError(
+            f"{path.parent.name} is held by process {holder or '?'}: wait for its end, or stop that process"
+        ) from None
+    return fd
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

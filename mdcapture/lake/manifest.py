@@ -8,7 +8,7 @@ import msgspec
 
 from mdcapture.errors import DamageError, NotFoundError
 from mdcapture.lake.files import replace_file
-from mdcapture.lake.layout import is_session_id, manifest_path
+from mdcapture.lake.layout import is_session_id, manifest_path, session_order
 from mdcapture.lake.schema import SCHEMA_VERSION
 from mdcapture.wire.messages import Quote
 
@@ -106,10 +106,12 @@ def read_manifest(root: Path, session_id: str) -> Manifest:
         manifest = _decode(path.read_bytes())
     except FileNotFoundError:
         raise NotFoundError(f"no session {session_id} in {root}: `mdcapture sessions` lists them") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamageError(
             f"{path} is no manifest ({error}); the session's files are untouched: restore the manifest from a backup"
         ) from error
+    if manifest.session_id != session_id:
+        raise DamageError(f"{path} is no manifest of its own session but of {manifest.session_id!r}: restore it")
     if manifest.schema_version > SCHEMA_VERSION:
         raise DamageError(f"{path} was written by a newer mdcapture ({manifest.software}): upgrade to read it")
     return manifest
@@ -117,4 +119,5 @@ def read_manifest(root: Path, session_id: str) -> Manifest:
 
 def session_ids(root: Path) -> list[str]:
     """The sessions of a lake, the oldest first."""
-    return sorted(path.stem for path in (root / "sessions").glob("*.json") if is_session_id(path.stem))
+    found = [path.stem for path in (root / "sessions").glob("*.json") if is_session_id(path.stem)]
+    return sorted(found, key=session_order)

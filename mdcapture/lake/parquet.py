@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdcapture.errors import DamageError
 from mdcapture.lake.columns import arrow_schema
-from mdcapture.lake.files import TEMPORARY, make_folder, publish_file, sha256_of, storage_errors, sync_folder
+from mdcapture.lake.files import (
+    TEMPORARY,
+    create_file,
+    make_folder,
+    publish_file,
+    sha256_of,
+    storage_errors,
+    sync_folder,
+)
 from mdcapture.lake.layout import part_path
 from mdcapture.lake.manifest import SealedFile
 from mdcapture.lake.schema import ORDER, SCHEMA_VERSION, TABLES
@@ -21,9 +32,10 @@ if TYPE_CHECKING:
 
     from mdcapture.lake.manifest import Manifest
 
-__all__ = ["ROW_GROUP_ROWS", "read_parts", "write_part"]
+__all__ = ["ROW_GROUP_ROWS", "read_in_order", "read_parts", "write_part"]
 
 ROW_GROUP_ROWS: Final = 131_072
+_ROW_GROUP_BYTES: Final = 128 * 1024 * 1024
 _DELTA: Final = "DELTA_BINARY_PACKED"
 _NEVER_REPEATED: Final = ("payload", "detail")
 
@@ -59,7 +71,7 @@ def write_part(
         manifest: The session's; its `next_part` is the file's number, and is counted on.
         table: The table.
         contract_id: The contract.
-        rows: The rows in their order, in pieces; held in memory a row group at a time.
+        rows: The rows in their order, in pieces; held in memory a row group at a time, bounded by rows and bytes.
 
     Returns:
         What the manifest will say of it. It is not yet in the manifest, so it does not count yet.
@@ -68,42 +80,119 @@ def write_part(
         StorageError: The disk refused; nothing has appeared.
         DamageError: What was read back is not what was written.
     """
-    relative = part_path(table, manifest.session_id, contract_id, manifest.next_part)
-    manifest.next_part += 1
-    final = root / relative
+    final = _next_part(root, manifest, table, contract_id)
     make_folder(final.parent)
     temporary = final.with_name(final.name + TEMPORARY)
-    schema = arrow_schema(table).with_metadata(_metadata(manifest, table, contract_id))
+    schema = arrow_schema(table)
     written = 0
-    with storage_errors(final):
-        with temporary.open("wb") as file:
+    with storage_errors(final), _removed_on_error(temporary):
+        with create_file(temporary) as file:
             with pq.ParquetWriter(file, schema, **_options(table)) as writer:
                 for group in _row_groups(rows, schema):
                     writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
                     written += len(group)
+                writer.add_key_value_metadata(_metadata(manifest, table, contract_id))
             file.flush()
             os.fsync(file.fileno())
-        sealed = _read_back(temporary, relative, table, contract_id, written)
+        sealed = _read_back(temporary, final.relative_to(root).as_posix(), table, contract_id, written)
         publish_file(temporary, final)
         sync_folder(final.parent)
     return sealed
 
 
+def _next_part(root: Path, manifest: Manifest, table: str, contract_id: str | None) -> Path:
+    """The path of the next file; never one that is taken, as it may be after an old manifest was put back."""
+    while True:
+        path = root / part_path(table, manifest.session_id, contract_id, manifest.next_part)
+        manifest.next_part += 1
+        if not path.exists():
+            return path
+
+
+@contextmanager
+def _removed_on_error(temporary: Path) -> Iterator[None]:
+    """Where the disk is full, what could not be finished must not keep it full."""
+    try:
+        yield
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def read_parts(root: Path, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
-    """The rows of sealed files, one row group at a time, each page's checksum verified.
+    """The rows of sealed files, one row group at a time; each file's checksum is verified first.
 
     Raises:
         DamageError: A file is missing or damaged.
     """
     for file in files:
+        path = root / file.path
         try:
-            with pq.ParquetFile(root / file.path, page_checksum_verification=True) as parquet:
+            if sha256_of(path) != file.sha256:  # a page's own checksum does not cover its header
+                raise DamageError(f"{path} is damaged: restore it (`mdcapture verify` lists all damage)")
+            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
                 for group in range(parquet.num_row_groups):
                     yield parquet.read_row_group(group)
         except (pa.ArrowException, OSError) as error:
             raise DamageError(
-                f"{root / file.path} can't be read ({error}): restore it (`mdcapture verify` lists all damage)"
+                f"{path} can't be read ({error}): restore it (`mdcapture verify` lists all damage)"
             ) from error
+
+
+def read_in_order(root: Path, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
+    """The rows of several files in one order, also where a clock stepped back and the files overlap.
+
+    A file is opened when the order comes to its first row, and held in memory a row group at a time.
+
+    Raises:
+        DamageError: A file is missing or damaged.
+    """
+    closed = deque(sorted(files, key=lambda file: (file.first_recv_ns, file.first_seq)))
+    streams: list[_Stream] = []
+    while closed or streams:
+        bound_ns = min((stream.last_ns for stream in streams if stream.goes_on), default=None)
+        if closed and (bound_ns is None or closed[0].first_recv_ns <= bound_ns):
+            streams.append(_Stream(read_parts(root, [closed.popleft()])))
+            continue
+        pieces = [piece for stream in streams if len(piece := stream.take_before(bound_ns))]
+        if pieces:
+            yield _in_order(pieces)
+        streams = [stream for stream in streams if stream.goes_on or len(stream.rows)]
+
+
+def _in_order(pieces: list[pa.Table]) -> pa.Table:
+    """Sorted pieces as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    rows = pa.concat_tables(pieces)
+    return rows.sort_by([(name, "ascending") for name in ORDER if name in rows.column_names])
+
+
+class _Stream:
+    """A file that is being read: its rows that wait, sorted by their receive time, and whether more will follow."""
+
+    def __init__(self, groups: Iterator[pa.Table]) -> None:
+        self.rows = next(groups)
+        self.goes_on = True
+        self._groups = groups
+
+    @property
+    def last_ns(self) -> int:
+        last_ns: int = self.rows["recv_ns"][-1].as_py()
+        return last_ns
+
+    def take_before(self, bound_ns: int | None) -> pa.Table:
+        """The rows before a time, or all; where they might have been all before it, the next ones are read."""
+        count = len(self.rows)
+        if bound_ns is not None:
+            count = int(np.searchsorted(self.rows["recv_ns"].to_numpy(), bound_ns))
+        at_bound = self.goes_on and self.last_ns == bound_ns
+        taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)
+        if at_bound:
+            following = next(self._groups, None)
+            self.goes_on = following is not None
+            self.rows = self.rows if following is None else pa.concat_tables([self.rows, following])
+        return taken
 
 
 def _metadata(manifest: Manifest, table: str, contract_id: str | None) -> dict[str, str]:
@@ -124,10 +213,13 @@ def _row_groups(rows: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Tabl
     """Pieces of any size to pieces of a row group."""
     waiting = schema.empty_table()
     for piece in rows:
-        waiting = pa.concat_tables([waiting, piece.replace_schema_metadata(schema.metadata)])
+        waiting = pa.concat_tables([waiting, piece.replace_schema_metadata()])
         while len(waiting) >= ROW_GROUP_ROWS:
             yield waiting.slice(0, ROW_GROUP_ROWS).combine_chunks()
             waiting = waiting.slice(ROW_GROUP_ROWS)
+        if waiting.nbytes >= _ROW_GROUP_BYTES:
+            yield waiting.combine_chunks()
+            waiting = schema.empty_table()
     if len(waiting):
         yield waiting.combine_chunks()
 

@@ -75,7 +75,9 @@ def _off_tick(batch: pa.RecordBatch, names: tuple[str, ...], contracts: Mapping[
     ticks = np.array([*(size or np.nan for size in sizes), np.nan])  # the last for rows of no contract
     tick = ticks[batch["contract_id"].indices.fill_null(-1).to_numpy()]
     off = np.zeros(len(batch), bool)
-    for name in names:
-        in_ticks = batch[name].to_numpy(zero_copy_only=False) / tick
-        off |= np.abs(in_ticks - np.round(in_ticks)) > _GRID_TOLERANCE * np.maximum(1, np.abs(in_ticks) * 1e-6)
+    with np.errstate(over="ignore", invalid="ignore"):  # a price can be any number, a tick size too
+        for name in names:
+            in_ticks = batch[name].to_numpy(zero_copy_only=False) / tick
+            off |= np.abs(in_ticks - np.round(in_ticks)) > _GRID_TOLERANCE * np.maximum(1, np.abs(in_ticks) * 1e-6)
+            off |= np.isinf(in_ticks)
     return int(off.sum())

@@ -32,7 +32,7 @@ def fill_forward(
 
     Args:
         quotes: What each message changed, in the order of arrival.
-        contract: The contract of each, as a number.
+        contract: The contract of each, as a number; negative where it is not known.
         seq: The message of each.
         before: The state before the first, by contract.
         resets: The first message after each new subscription, and its contract (None for all): nothing is known then.
@@ -65,14 +65,14 @@ def fill_forward(
 def _starts(codes: npt.NDArray[np.int32], seqs: Ints, resets: Sequence[tuple[int, int | None]]) -> Ints:
     """For each row (by contract, then in order) the first row whose values still hold for it."""
     begins = np.flatnonzero(np.diff(codes, prepend=np.iinfo(codes.dtype).min))
-    ends = np.append(begins[1:], len(codes))
+    ends = np.append(begins, len(codes))[1:]
     start = np.repeat(begins, ends - begins)
     for at, code in resets:
         for begin, end in zip(begins, ends, strict=True):
             if code is None or codes[begin] == code:
                 first = begin + np.searchsorted(seqs[begin:end], at)
                 start[first:end] = np.maximum(start[first:end], first)
-    return start
+    return np.where(codes < 0, np.arange(len(codes)), start)  # quotes of no known contract have no common past
 
 
 def _last_states(

@@ -13,13 +13,18 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from mdcapture.wire.messages import Int64
+
 __all__ = [
+    "GAP_KINDS",
+    "NO_END_NS",
     "ORDER",
     "PARTITIONS",
     "QUOTE_STATE",
     "SCHEMA_VERSION",
     "STREAMS",
     "TABLES",
+    "Bar",
     "Column",
     "DomType",
     "Incident",
@@ -75,26 +80,54 @@ class IncidentKind(StrEnum):
     STALLED = "stalled"
     RESUBSCRIBED = "resubscribed"
     GAP = "gap"
+    BACKFILLED = "backfilled"
     CLOCK_STEP = "clock_step"
+    SUSPENDED = "suspended"
     LIMIT = "limit"
     HANDLER_DROPPED = "handler_dropped"
     HANDLER_FAILED = "handler_failed"
+    LOST = "lost"
     JOURNAL_DAMAGED = "journal_damaged"
     STOPPED = "stopped"
 
 
-class Incident(msgspec.Struct, frozen=True):
+GAP_KINDS: Final = (IncidentKind.GAP, IncidentKind.STALLED, IncidentKind.JOURNAL_DAMAGED)
+"""The kinds between whose times data of their stream and contract can be missing.
+
+`gap` tells of every such time that ended while its session was written, whatever broke the stream: from its last good
+message to its first new one. `stalled` begins where the gap of its stream will, and stands for it in a session that was
+killed before the stream came back. `journal_damaged` is noticed when the journal is read.
+"""
+
+NO_END_NS: Final = 2**63 - 1
+"""The end of a gap that did not end: later than every row, so that a comparison of times is all that a join needs."""
+
+
+class Bar(NamedTuple):
+    """Open, high, low, close and volume of the time from `start_ns` (nanoseconds since the epoch, UTC) on."""
+
+    start_ns: Int64
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: Int64
+
+
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened to the capture between two times.
 
-    `stream` and `contract_id` are None where it concerns all of them; `to_ns` is None while it lasts.
+    `stream` and `contract_id` are None where it concerns all of them; `to_ns` is None while it lasts. `bars` are what
+    was fetched in place of a contract's missing messages: the rows of the table `backfill`.
     """
 
     kind: str
     stream: str | None
     contract_id: str | None
-    from_ns: int
-    to_ns: int | None
+    from_ns: Int64
+    to_ns: Int64 | None
     detail: str = ""
+    bars: tuple[Bar, ...] = ()
 
 
 class Column(NamedTuple):
@@ -120,6 +153,7 @@ _RECV: Final = Column("recv_ns", "int64", "ns UTC", "when this machine received 
 _POS: Final = Column("pos", "int32", "", "place of the entry within its message, from 0")
 _EXCH: Final = Column("exch_ns", "int64", "ns UTC", "the gateway's time of the event; null if unreadable", "timestamp")
 _PAYLOAD: Final = Column("payload", "string", "JSON", "the original text")
+_NEXT_SEQ: Final = _SEQ._replace(meaning="number of the next hub message at that time")
 
 QUOTE_STATE: Final = (
     Column("best_bid", "float64", "price", "best bid", "bestBid"),
@@ -130,7 +164,8 @@ QUOTE_STATE: Final = (
     Column("high", "float64", "price", "the trading day's highest price", "high"),
     Column("low", "float64", "price", "the trading day's lowest price", "low"),
 )
-"""Quotes are deltas: a value holds from its message on until another replaces it, or a subscription resets all."""
+"""Quotes are deltas: a value holds from its message on until another replaces it; a subscription, or a hole in the
+journal, resets all."""
 
 TABLES: Final = {
     table.name: table
@@ -208,13 +243,29 @@ TABLES: Final = {
             "incidents",
             "what happened to the capture; every time in which data can be missing is here",
             (
-                _SEQ._replace(meaning="number of the next hub message at that time"),
+                _NEXT_SEQ,
                 _RECV._replace(meaning="when it was noticed"),
                 Column("kind", "string", "", "what happened, from a closed list"),
                 Column("stream", "string", "", "quotes, trades or depth; null for all"),
                 Column("from_ns", "int64", "ns UTC", "since when"),
                 Column("to_ns", "int64", "ns UTC", "until when; null if not over when it was written"),
                 Column("detail", "string", "", "in words"),
+            ),
+        ),
+        Table(
+            "backfill",
+            "bars of one second of the times in which trades can be missing, fetched afterwards; a second without a "
+            "trade has none, and those at a gap's ends hold captured trades, too",
+            (
+                _NEXT_SEQ,
+                _RECV._replace(meaning="when it was fetched"),
+                _POS._replace(meaning="place of the bar among those that were fetched together, from 0"),
+                Column("start_ns", "int64", "ns UTC", "when the bar begins", "t"),
+                Column("open", "float64", "price", "first price", "o"),
+                Column("high", "float64", "price", "highest price", "h"),
+                Column("low", "float64", "price", "lowest price", "l"),
+                Column("close", "float64", "price", "last price", "c"),
+                Column("volume", "int64", "lots", "lots traded", "v"),
             ),
         ),
     )

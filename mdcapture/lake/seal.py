@@ -15,22 +15,22 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import defaultdict
-from itertools import pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mdcapture.errors import BusyError, NotFoundError
+from mdcapture.errors import BusyError, DamageError, LakeError
 from mdcapture.lake.columns import CONTRACT, Decoder
-from mdcapture.lake.files import TEMPORARY, sync_folder
-from mdcapture.lake.journal import read_blocks, segments
-from mdcapture.lake.layout import journal_folder
+from mdcapture.lake.files import TEMPORARY, make_folder, storage_errors, sync_folder
+from mdcapture.lake.journal import Damage, read_blocks, segments
+from mdcapture.lake.layout import is_part, is_session_id, journal_folder, manifest_path, session_order
 from mdcapture.lake.locks import OWNER_LOCK, SEAL_LOCK, hold
 from mdcapture.lake.manifest import Manifest, SealedFile, read_manifest, write_manifest
-from mdcapture.lake.parquet import read_parts, write_part
-from mdcapture.lake.schema import ORDER, TABLES
+from mdcapture.lake.parquet import read_in_order, write_part
+from mdcapture.lake.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["compact", "finish", "recover", "remove_leftovers", "seal"]
 
 _MERGE_FACTOR = 2
+_BETWEEN = ("incidents", "backfill")
+"""Rows of these tables stand before a message, which need not be there yet."""
 
 
 def seal(root: Path, session_id: str, through: int) -> Manifest:
@@ -56,32 +58,36 @@ def seal(root: Path, session_id: str, through: int) -> Manifest:
 
     Raises:
         StorageError: The disk refused; what is not sealed stays in the journal.
+        DamageError: A sealed file is missing or damaged; all else is done.
+    """
+    with hold(journal_folder(root, session_id) / SEAL_LOCK, wait=True):
+        manifest = read_manifest(root, session_id)
+        _seal_segments(root, manifest, through)
+        damage = _merge(root, manifest, factor=_MERGE_FACTOR)
+    if damage is not None:
+        raise damage
+    return manifest
+
+
+def finish(root: Path, session_id: str, state: State) -> Manifest:
+    """Seal all that is left of a session, compact it, and close it: its journal is gone then.
+
+    Raises:
+        StorageError: The disk refused; the session stays open, to be recovered.
+        DamageError: A sealed file is missing or damaged; the session is closed, and its other files are compacted.
     """
     folder = journal_folder(root, session_id)
     with hold(folder / SEAL_LOCK, wait=True):
         manifest = read_manifest(root, session_id)
-        remove_leftovers(root, manifest)
-        for number, path in segments(folder).items():
-            if manifest.sealed_segment < number <= through:
-                _seal_segment(root, manifest, number, path)
-            if number <= manifest.sealed_segment:
-                path.unlink()
-        sync_folder(folder)
-        _merge(root, manifest, factor=_MERGE_FACTOR)
-        return manifest
-
-
-def finish(root: Path, session_id: str, state: State) -> Manifest:
-    """Seal all that is left of a session, compact it, and close it: its journal is gone then."""
-    folder = journal_folder(root, session_id)
-    manifest = seal(root, session_id, sys.maxsize)
-    with hold(folder / SEAL_LOCK, wait=True):
-        _merge(root, manifest)
+        _seal_segments(root, manifest, sys.maxsize)
+        damage = _merge(root, manifest)
         if manifest.state == "open":
             manifest.state = state
             write_manifest(root, manifest)
-    shutil.rmtree(folder)
-    sync_folder(folder.parent)
+        # Whoever waits for the lock may put its file there once more: the next recovery removes it.
+        shutil.rmtree(folder, ignore_errors=True)
+    if damage is not None:
+        raise damage
     return manifest
 
 
@@ -90,55 +96,112 @@ def recover(root: Path) -> list[Manifest]:
 
     Returns:
         The manifests of the sessions that were recovered; those of living recorders are not touched.
+
+    Raises:
+        LakeError: Why the first of those that can't be recovered can't be; all others are.
     """
-    recovered = []
-    for folder in sorted((root / "journal").glob("session_*")):
+    recovered: list[Manifest] = []
+    failures: list[LakeError] = []
+    for folder in sorted((root / "journal").glob("session_*"), key=lambda folder: session_order(folder.name)):
+        if not is_session_id(folder.name):
+            continue
         try:
             with hold(folder / OWNER_LOCK):
-                recovered.append(finish(root, folder.name, "recovered"))
+                recovered += _recover(root, folder)
         except BusyError:
             continue
-        except NotFoundError:
-            if segments(folder):
-                raise
-            shutil.rmtree(folder)  # it died before its manifest was there, and so before its first message
+        except LakeError as failure:
+            if isinstance(failure, DamageError) or folder.exists():  # or else another process was faster
+                failures.append(failure)
+    if failures:
+        raise failures[0]
     return recovered
 
 
+def _recover(root: Path, folder: Path) -> list[Manifest]:
+    manifest = manifest_path(root, folder.name)
+    if manifest.exists():
+        return [finish(root, folder.name, "recovered")]
+    if segments(folder):
+        raise DamageError(f"{folder} has messages, but {manifest} is missing: restore it from a backup")
+    # The session's process died before the manifest was there, and so before the first message.
+    manifest.with_name(manifest.name + TEMPORARY).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return []
+
+
 def compact(root: Path, session_id: str) -> Manifest:
-    """Merge the parts of each table and contract of a finished session into one."""
-    manifest = read_manifest(root, session_id)
-    remove_leftovers(root, manifest)
-    _merge(root, manifest)
-    return manifest
+    """Merge the parts of each table and contract of a session that has ended into one.
+
+    It is the session's end once more: where a crash interrupts it, the next recovery does the rest.
+
+    Raises:
+        NotFoundError: There is no such session.
+        BusyError: It is still recorded.
+        DamageError: A sealed file is missing or damaged; the others are merged.
+    """
+    read_manifest(root, session_id)
+    folder = journal_folder(root, session_id)
+    make_folder(folder)
+    with hold(folder / OWNER_LOCK):
+        return finish(root, session_id, "recovered")
 
 
 def remove_leftovers(root: Path, manifest: Manifest) -> None:
-    """Remove what an interrupted sealing or compaction left: files that hold nothing that is not elsewhere, too."""
-    named = {file.path for file in manifest.files}
-    journal = any(n > manifest.sealed_segment for n in segments(journal_folder(root, manifest.session_id)))
+    """Remove what an interrupted sealing or compaction left: files whose rows are all elsewhere, too.
+
+    Where a file that the manifest names is missing, only what has no name yet is removed: the manifest may be an old
+    one that was put back, and then files that it does not know hold the only copy.
+    """
+    named = {root / file.path for file in manifest.files}
+    complete = all(path.is_file() for path in named)
     for table in TABLES:
         for path in (root / table / f"session_id={manifest.session_id}").glob("*/part-*"):
-            if path.suffix == TEMPORARY or (
-                path.relative_to(root).as_posix() not in named
-                and (journal or _last_seq(path) <= manifest.next_seq - (table != "incidents"))
-            ):
+            unfinished = is_part(path.name.removesuffix(TEMPORARY)) and path.suffix == TEMPORARY
+            unnamed = complete and is_part(path.name) and path not in named
+            if unfinished or (unnamed and _is_elsewhere(root, manifest, table, path)):
                 path.unlink()
 
 
-def _last_seq(path: Path) -> int:
-    """The last message of a file that no manifest names."""
-    metadata = pq.read_metadata(path)
-    column = metadata.schema.to_arrow_schema().get_field_index("seq")
-    last: int = max(metadata.row_group(i).column(column).statistics.max for i in range(metadata.num_row_groups))
-    return last
+def _is_elsewhere(root: Path, manifest: Manifest, table: str, path: Path) -> bool:
+    """Whether a file's rows are all in files that the manifest names, or in the segment that is sealed next."""
+    seqs = _seqs(path)
+    if seqs is None:
+        return False
+    waits = manifest.sealed_segment + 1 in segments(journal_folder(root, manifest.session_id))
+    return seqs.stop <= manifest.next_seq + (table in _BETWEEN) or (waits and seqs.start >= manifest.next_seq)
+
+
+def _seqs(path: Path) -> range | None:
+    """The messages that a file that no manifest names is about; None where it is no file of ours."""
+    try:
+        metadata = pq.read_metadata(path)
+        column = metadata.schema.names.index("seq")
+        bounds = [metadata.row_group(index).column(column).statistics for index in range(metadata.num_row_groups)]
+        return range(min(bound.min for bound in bounds), max(bound.max for bound in bounds) + 1)
+    except (pa.ArrowException, OSError, ValueError, AttributeError):
+        return None
+
+
+def _seal_segments(root: Path, manifest: Manifest, through: int) -> None:
+    folder = journal_folder(root, manifest.session_id)
+    with storage_errors(folder):
+        remove_leftovers(root, manifest)
+        for number, path in segments(folder).items():
+            if manifest.sealed_segment < number <= through:
+                _seal_segment(root, manifest, number, path)
+            if number <= manifest.sealed_segment:
+                path.unlink()
+        sync_folder(folder)
 
 
 def _seal_segment(root: Path, manifest: Manifest, number: int, path: Path) -> None:
     contracts = {contract.contract_id: contract for contract in manifest.contracts}
     decoder = Decoder(contracts, manifest.quote_state)
     decoder.next_seq = manifest.next_seq
-    decoder.take(read_blocks(path.read_bytes()))
+    decoder.last_recv_ns = manifest.end_ns or manifest.created_ns
+    missing = [Damage(0, 0, torn=False)] if number > manifest.sealed_segment + 1 else []
+    decoder.take(chain(missing, read_blocks(path.read_bytes())))
     for name, table in decoder.tables().items():
         for contract_id, rows in _by_contract(table):
             manifest.files.append(write_part(root, manifest, name, contract_id, [rows]))
@@ -176,24 +239,36 @@ def _count(manifest: Manifest, decoder: Decoder) -> None:
         manifest.end_ns = max(file.last_recv_ns for file in messages)
 
 
-def _merge(root: Path, manifest: Manifest, factor: int | None = None) -> None:
+def _merge(root: Path, manifest: Manifest, factor: int | None = None) -> DamageError | None:
     """Merge the parts of each table and contract: all, or with a factor the newest that weigh as much as one older.
 
     With a factor each row is written again a logarithmic number of times, and there is a logarithmic number of files.
+
+    Returns:
+        The first damage that was met: parts with some stay as they are.
     """
     groups: dict[tuple[str, str | None], list[SealedFile]] = defaultdict(list)
     for file in manifest.files:
         groups[file.table, file.contract_id].append(file)
-    for (table, contract_id), files in groups.items():
+    damage = None
+    for files in groups.values():
         chosen = files if factor is None else _newest_run(files, factor)
         if len(chosen) > 1:
-            merged = write_part(root, manifest, table, contract_id, _in_order(root, chosen))
-            at = manifest.files.index(chosen[0])
-            manifest.files = [file for file in manifest.files if file not in chosen]
-            manifest.files.insert(at, merged)
-            write_manifest(root, manifest)
-            for file in chosen:
-                (root / file.path).unlink()
+            try:
+                _merge_parts(root, manifest, chosen)
+            except DamageError as error:
+                damage = damage or error
+    return damage
+
+
+def _merge_parts(root: Path, manifest: Manifest, files: Sequence[SealedFile]) -> None:
+    merged = write_part(root, manifest, files[0].table, files[0].contract_id, read_in_order(root, files))
+    at = manifest.files.index(files[0])
+    manifest.files = [file for file in manifest.files if file not in files]
+    manifest.files.insert(at, merged)
+    write_manifest(root, manifest)
+    for file in files:
+        (root / file.path).unlink()
 
 
 def _newest_run(files: Sequence[SealedFile], factor: int) -> Sequence[SealedFile]:
@@ -203,12 +278,3 @@ def _newest_run(files: Sequence[SealedFile], factor: int) -> Sequence[SealedFile
         first -= 1
         weight += files[first].rows
     return files[first:]
-
-
-def _in_order(root: Path, files: Sequence[SealedFile]) -> Iterator[pa.Table]:
-    """The rows of several files in their order: one after the other, or sorted where a clock stepped back."""
-    if all(earlier.last_recv_ns <= later.first_recv_ns for earlier, later in pairwise(files)):
-        yield from read_parts(root, files)
-    else:
-        rows = pa.concat_tables(read_parts(root, files))
-        yield rows.sort_by([(name, "ascending") for name in ORDER if name in rows.column_names])

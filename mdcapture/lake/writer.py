@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mdcapture.errors import StorageError
-from mdcapture.lake.files import make_folder, storage_errors
+from mdcapture.errors import BusyError, StorageError
+from mdcapture.lake.files import make_folder, storage_errors, sync_folder
 from mdcapture.lake.journal import Journal
 from mdcapture.lake.layout import journal_folder, manifest_path, session_id_at
 from mdcapture.lake.locks import OWNER_LOCK, hold
@@ -61,9 +61,8 @@ def open_session(
     """
     make_folder(root / "journal")
     make_folder(root / "sessions")
-    session_id = _claim(root, start_ns)
-    folder = journal_folder(root, session_id)
-    with hold(folder / OWNER_LOCK):
+    with ExitStack() as held:
+        session_id = _claim(root, start_ns, held)
         manifest = Manifest(
             session_id=session_id,
             software=f"mdcapture {version('mdcapture')}",
@@ -73,28 +72,43 @@ def open_session(
             contracts=list(contracts),
         )
         write_manifest(root, manifest)
-        journal = Journal(folder)
+        journal = Journal(journal_folder(root, session_id))
         try:
             yield OpenSession(root, manifest, journal)
         finally:
             journal.close()
 
 
-def _claim(root: Path, start_ns: int) -> str:
-    """Make the journal folder of an id that nobody has: making a folder succeeds for one process only."""
+def _claim(root: Path, start_ns: int, held: ExitStack) -> str:
+    """Make and lock the journal folder of an id that nobody has: making a folder succeeds for one process only."""
     for attempt in range(1, _ATTEMPTS):
         session_id = session_id_at(start_ns, attempt)
-        if manifest_path(root, session_id).exists():
+        manifest, folder = manifest_path(root, session_id), journal_folder(root, session_id)
+        if manifest.exists() or not _is_new(folder):
             continue
-        folder = journal_folder(root, session_id)
         try:
-            with storage_errors(folder):
-                folder.mkdir()
-        except StorageError as error:
-            if isinstance(error.__cause__, FileExistsError):
-                continue
-            raise
-        return session_id
+            held.enter_context(hold(folder / OWNER_LOCK))
+        except BusyError:
+            continue  # a recovery takes the folder for one that a dead process left
+        except StorageError:
+            if folder.exists():
+                raise
+            continue  # and has removed it
+        if not manifest.exists():  # it does where the session of another process began and ended since we looked
+            return session_id
     raise StorageError(
         None, f"{_ATTEMPTS} sessions of {root} began in one second: is something starting them in a loop?"
     )
+
+
+def _is_new(folder: Path) -> bool:
+    """Make a folder; whether it was not there before."""
+    try:
+        with storage_errors(folder):
+            folder.mkdir(mode=0o750)
+            sync_folder(folder.parent)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return False
+        raise
+    return True

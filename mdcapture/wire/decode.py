@@ -156,8 +156,11 @@ def _decode_all(records: list[bytes]) -> list[MarketMessage] | None:
         messages = _decode_lines(lines)
     except _UNREADABLE:
         return None
-    # A record that holds a line feed is several lines, and an empty one is none.
-    return messages if len(messages) == len(records) == lines.count(b"\n") + 1 else None
+    # The decoder looks for values, not for lines: it is one value a record only where no value can go on across a line
+    # feed (none does from a brace to a brace), no record holds one of its own, and there are as many values as records.
+    joints = len(records) - 1
+    alike = lines.count(b"\n") == lines.count(b"}\n{") == joints
+    return messages if alike and len(messages) == len(records) else None
 
 
 def _sort_out(messages: list[MarketMessage | None] | list[MarketMessage], batch: Batch) -> None:

@@ -8,7 +8,7 @@ A field that is null is a field that is absent: the gateway leaves out what did 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,7 @@ __all__ = [
     "TARGETS",
     "DepthEntry",
     "DepthMessage",
+    "Int64",
     "MarketMessage",
     "Quote",
     "QuoteMessage",
@@ -23,8 +24,8 @@ __all__ = [
     "TradeMessage",
 ]
 
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Int8 = Annotated[int, msgspec.Meta(ge=-128, le=127)]
+Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Int8: TypeAlias = Annotated[int, msgspec.Meta(ge=-128, le=127)]
 
 
 class Quote(msgspec.Struct, rename="camel", gc=False):

@@ -17,6 +17,7 @@ is decoded here; everything else is a data record and leaves as the bytes that c
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -161,6 +162,7 @@ class HubProtocol:
         self._max_record_bytes = max_record_bytes
         self._partial: list[bytes] = []
         self._partial_bytes = 0
+        self._too_long = False
         self._handshaken = False
         self._invocations = 0
 
@@ -187,27 +189,29 @@ class HubProtocol:
             Data records as bytes without their separator, and control messages, in the order of arrival.
 
         Raises:
-            ProtocolError: The first record is no handshake, or a record is longer than the bound.
+            ProtocolError: The first record is no handshake, or a record is longer than the bound. What came whole
+                before that record has been returned, if need be by the call before.
         """
-        head, found, tail = data.partition(SEPARATOR)
-        self._grow(head)
-        if not found:
-            return []
-        records = [b"".join(self._partial)]
-        *whole, rest = tail.split(SEPARATOR)
-        records += whole
-        self._partial, self._partial_bytes = [], 0
-        self._grow(rest)
-        return [item for item in map(self._read, records) if item is not None]
-
-    def _grow(self, piece: bytes) -> None:
-        self._partial_bytes += len(piece)
-        if self._partial_bytes > self._max_record_bytes:
+        *ends, rest = data.split(SEPARATOR)
+        records: list[bytes] = []
+        if ends and not self._too_long:
+            ends[0] = b"".join((*self._partial, ends[0]))
+            self._partial, self._partial_bytes = [], 0
+            records = list(takewhile(lambda record: len(record) <= self._max_record_bytes, ends))
+            self._too_long = len(records) < len(ends)
+        self._keep(rest)
+        if self._too_long and not records:
             raise ProtocolError(
                 f"a record is longer than the {self._max_record_bytes:,} bytes allowed: the connection is given up, "
-                "and what came with that record is lost (raise max_record_bytes if the feed is sound)"
+                "and that record is lost (raise max_record_bytes if the feed is sound)"
             )
-        if piece:
+        return [item for item in map(self._read, records) if item is not None]
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep what is not a record yet, as far as it may be one."""
+        self._partial_bytes += len(piece)
+        self._too_long = self._too_long or self._partial_bytes > self._max_record_bytes
+        if piece and not self._too_long:
             self._partial.append(piece)
 
     def _read(self, record: bytes) -> Item | None:

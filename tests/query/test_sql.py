@@ -17,7 +17,8 @@ from lake_builder import ES, depth, message, quote, record, recording, trade
 
 from mdcapture.errors import DamageError, UsageError
 from mdcapture.lake.catalog import Catalog
-from mdcapture.lake.schema import TABLES, DomType, IncidentKind
+from mdcapture.lake.layout import NULL_PARTITION
+from mdcapture.lake.schema import TABLES, Bar, DomType, Incident, IncidentKind
 from mdcapture.query.sql import VIEWS, Database
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TICKS = (0.25, 0.1, 0.01, 0.0001, 0.03125, 0.0000005)
-CONTRACTS = (ES, "CON/F/../../x", "a b%2F,+@!", "é*[?]{1}", "007", "", "__HIVE_DEFAULT_PARTITION__", "o'clock\"; --")
+CONTRACTS = (ES, "CON/F/../../x", "a b%2F,+@!", "é*[?]{1}", "007", "", NULL_PARTITION, "o'clock\"; --")
 
 
 def rows(root: Path, query: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
@@ -89,7 +90,11 @@ def test_any_contract_id_comes_back_as_it_was(tmp_path: Path):
         running = rows(tmp_path / "lake", "SELECT volume, contract_id FROM trades ORDER BY 1")
         session.finish()
     sealed = rows(tmp_path / "lake", "SELECT volume, contract_id FROM trades ORDER BY 1")
-    assert sealed == running == [(number, one or None) for number, one in enumerate(CONTRACTS)]
+    assert (
+        sealed
+        == running
+        == [(number, None if one in ("", NULL_PARTITION) else one) for number, one in enumerate(CONTRACTS)]
+    )
     assert plain_duckdb(tmp_path / "lake", "trades", "volume, contract_id") == sealed
     assert [path.name for path in tmp_path.iterdir()] == ["lake"]
 
@@ -204,7 +209,8 @@ def test_an_empty_lake_has_the_columns_of_a_full_one(tmp_path: Path, view: str):
     (empty / "sessions").mkdir(parents=True)
     with recording(full) as session:
         session.receive(trade(), quote(), depth(ES, {"type": 1}), b"garbage")
-        session.note(IncidentKind.CONNECTED)
+        session.note(IncidentKind.STALLED)
+        session.tell(Incident(IncidentKind.BACKFILLED, "trades", ES, 0, 1, bars=(Bar(0, 1.0, 1.0, 1.0, 1.0, 1),)))
         running = columns(full, view)
         session.finish()
     assert rows(empty, f"FROM {view}") == []

@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -55,14 +55,37 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         reconnect_attempts: Attempts to reconnect in a row before giving up; None for no limit.
         reconnect_first_s: The first pause before reconnecting; each further one grows.
         reconnect_max_s: The longest pause.
+        logout_first_s: The first pause after the gateway has logged this user out.
+        logout_max_s: The longest pause after logouts: two clients of one user would throw each other out in turns.
+        answer_s: The longest time for a connection to be made, and for the hub to complete a subscription.
+        silence_s: Without a byte from the hub for this time, its connection is dead.
+        watchdog: Subscribe anew, then reconnect, when a stream is silent for longer than is plausible.
+        watch_s: How often streams and clocks are looked at.
+        stall_min_s: No shorter silence of a stream is implausible.
+        stall_max_s: Every longer one is, while the market is open.
+        stall_factor: A silence is implausible beyond this many times the stream's longest pause of late.
+        calendar: When the market is open: a calendar of `pandas_market_calendars` where that is installed, the hours of
+            CME Globex without holidays otherwise (`weekly`), or `always`.
+        clock_step_ms: A clock that jumps by more than this was set, which is an incident.
+        suspended_s: A process that is late by more than this did not run, which is an incident.
+        backfill: Fetch the bars of one second of times in which trades can be missing.
+        backfill_delay_s: How long after a gap its bars are fetched.
         stats_s: How often live statistics are shown.
         live_queue: Batches that wait for live handlers and statistics at most; beyond, they pass by the handlers.
         gc_threshold: Allocations before Python's collector of garbage looks at the youngest objects.
-        memory_check_s: How often memory is looked at.
+        memory_check_s: How often memory, disk and open files are looked at.
         memory_soft_mb: Above this, the journal's segment is closed early and live queues are emptied.
         memory_hard_mb: Above this, live handlers and statistics stop; the journal goes on.
         disk_warn_mb: Below this much free disk, warn.
-        disk_stop_mb: Below this much free disk, stop cleanly.
+        disk_stop_mb: Below this much free disk, stop cleanly; 0 to go on and wait for room.
+        disk_wait_mb: So much may wait in memory while the disk refuses to be written; what comes then is lost.
+        files_warn: Above this many open files, warn.
+        log_file: Where the log goes; None for stderr.
+        log_level: What is logged: `debug`, `info`, `warning` or `error`, and all that is worse.
+        log_format: `text` for people, `json` for programs.
+        log_mb: A log file of this size is closed, numbered, and followed by a new one.
+        log_files: So many log files are kept beside the current one.
+        metrics_port: Where Prometheus may ask, on this machine only; 0 for any free port, None for nowhere.
     """
 
     lake: str = "./data"
@@ -85,6 +108,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reconnect_attempts: Count | None = None
     reconnect_first_s: Positive = 1.0
     reconnect_max_s: Positive = 60.0
+    logout_first_s: Positive = 30.0
+    logout_max_s: Positive = 900.0
+    answer_s: Positive = 15.0
+    silence_s: Positive = 30.0
+    watchdog: bool = True
+    watch_s: Positive = 0.5
+    stall_min_s: Positive = 60.0
+    stall_max_s: Positive = 3600.0
+    stall_factor: Annotated[float, msgspec.Meta(ge=1)] = 5.0
+    calendar: str = "CME Globex Equity"
+    clock_step_ms: Positive = 100.0
+    suspended_s: Positive = 2.0
+    backfill: bool = True
+    backfill_delay_s: NotNegative = 10.0
     stats_s: Positive = 1.0
     live_queue: Count = 1000
     gc_threshold: Count = 50_000
@@ -93,6 +130,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory_hard_mb: Count = 2048
     disk_warn_mb: NotNegative = 2048
     disk_stop_mb: NotNegative = 256
+    disk_wait_mb: Count = 64
+    files_warn: Count = 512
+    log_file: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_format: Literal["text", "json"] = "text"
+    log_mb: Count = 10
+    log_files: Count = 5
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
 
 
 class Loaded(NamedTuple):

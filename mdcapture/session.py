@@ -8,6 +8,15 @@
 Frames have the columns of the lake's tables (`mdcapture.lake.schema`), led by `session_id` and `contract_id`; the rows
 of a contract are in the order (`recv_ns`, `seq`, `pos`). What has ended is read from its files, as any Parquet reader
 would; what is still being captured is read when the frame is collected, with all that had arrived by then.
+
+Clean rows are those received while nothing was missing:
+
+    session.trades(clean=True)                    outside of the gaps of trades
+    session.trades(clean=("trades", "quotes"))    outside of those of quotes, too: for what joins the two
+    session.quotes(clean=True)                    and only where both sides are known since the last subscription
+
+A gap has no rows of its own stream, so the first form drops little: what it can't do is make a return, or a state that
+is held, stop at a gap. Metrics do that when they are given `incidents=session.gaps()`.
 """
 
 from __future__ import annotations
@@ -19,10 +28,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from mdcapture.config import parse_duration
 from mdcapture.errors import NotFoundError
 from mdcapture.lake.catalog import Catalog, Snapshot, listed, open_catalog, reread
 from mdcapture.lake.columns import arrow_schema
-from mdcapture.lake.schema import ORDER, PARTITIONS
+from mdcapture.lake.schema import GAP_KINDS, NO_END_NS, ORDER, PARTITIONS, STREAMS
+from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +41,12 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from mdcapture.analysis.hours import Moment
+    from mdcapture.analysis.result import Analysis
     from mdcapture.lake.manifest import Contract, Manifest, SealedFile, State
+    from mdcapture.lake.schema import Stream
     from mdcapture.query.sql import Database
+    from mdcapture.query.sqlite import SQLiteConnection
 
 __all__ = ["Lake", "Session", "open_lake"]
 
@@ -55,24 +70,63 @@ class _Tables:
         self._catalog = catalog
         self._only = only
 
-    def quotes(self, contract_id: str | None = None) -> pl.LazyFrame:
+    def quotes(self, contract_id: str | None = None, *, clean: bool | Sequence[Stream] = False) -> pl.LazyFrame:
         """The state of the top of the market after each quote message.
 
         Args:
             contract_id: One contract; without it, all of them.
+            clean: Leave out what was received in a gap, of this stream or of those that are named, and quotes that
+                don't know both sides yet.
 
         Raises:
             NotFoundError: No session here has that contract.
         """
-        return self._frame("quotes", contract_id)
+        quotes = self._stream("quotes", contract_id, clean)
+        return quotes.filter(pl.all_horizontal(pl.col("best_bid", "best_ask").is_not_null())) if clean else quotes
 
-    def trades(self, contract_id: str | None = None) -> pl.LazyFrame:
+    def trades(self, contract_id: str | None = None, *, clean: bool | Sequence[Stream] = False) -> pl.LazyFrame:
         """The prints; arguments as those of `quotes`."""
-        return self._frame("trades", contract_id)
+        return self._stream("trades", contract_id, clean)
 
-    def depth(self, contract_id: str | None = None) -> pl.LazyFrame:
+    def depth(self, contract_id: str | None = None, *, clean: bool | Sequence[Stream] = False) -> pl.LazyFrame:
         """The changes of the book, as they came; arguments as those of `quotes`."""
-        return self._frame("depth", contract_id)
+        return self._stream("depth", contract_id, clean)
+
+    def backfill(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """Bars of one second of the times in which trades can be missing; arguments as those of `quotes`."""
+        return self._frame("backfill", contract_id)
+
+    def gaps(self, contract_id: str | None = None, streams: Sequence[Stream] = STREAMS) -> pl.LazyFrame:
+        """The times in which messages can be missing: a row a stream of a contract, as metrics take them.
+
+        Args:
+            contract_id: One contract; without it, all of them.
+            streams: The streams that matter.
+
+        Returns:
+            `session_id`, `contract_id`, `stream`, `from_ns` (the last good message) and `to_ns` (the first new one, or
+            `NO_END_NS`), by stream and time.
+        """
+        ids = self._sessions() if contract_id is None else self._having(self._sessions(), contract_id)
+        known = pl.LazyFrame(
+            [(one, each.contract_id) for one in ids for each in self._catalog.snapshot(one).contracts],
+            schema=dict.fromkeys(PARTITIONS, pl.String()),
+            orient="row",
+        )
+        wanted = known if contract_id is None else known.filter(pl.col("contract_id") == contract_id)
+        every = wanted.join(pl.LazyFrame({"stream": list(streams)}, {"stream": pl.String()}), how="cross")
+        about = [
+            pl.col(name).is_null() | (pl.col(name) == pl.col(f"{name}_right")) for name in ("contract_id", "stream")
+        ]
+        return (
+            self._frame("incidents", None)
+            .filter(pl.col("kind").is_in([kind.value for kind in GAP_KINDS]))
+            .join(every, on="session_id", how="inner", suffix="_right")
+            .filter(*about)
+            .group_by("session_id", contract_id="contract_id_right", stream="stream_right", from_ns="from_ns")
+            .agg(pl.col("to_ns").max().fill_null(NO_END_NS))
+            .sort("session_id", "contract_id", "stream", "from_ns")
+        )
 
     def messages(self, contract_id: str | None = None) -> pl.LazyFrame:
         """Every hub message in its original text; arguments as those of `quotes`."""
@@ -106,11 +160,52 @@ class _Tables:
         """
         return self._database.sql(query, parameters)
 
+    def sqlite(self) -> SQLiteConnection:
+        """Ask as if this were the replaced system's SQLite file: a connection of DB-API 2.0 (`docs/sqlite.md`)."""
+        from mdcapture.query.sqlite import SQLiteConnection, SQLiteDatabase  # noqa: PLC0415  # as below
+
+        return SQLiteConnection(SQLiteDatabase(self._catalog, self._only))
+
+    def export(
+        self,
+        target: str | Path,
+        *,
+        tables: Sequence[str] = (),
+        query: str | None = None,
+        contract_id: str | None = None,
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+        form: str | None = None,
+    ) -> dict[str, int]:
+        """Export to files of other tools: see `mdcapture.interop.export` for formats, targets and errors.
+
+        Args:
+            target: A file, a folder of a file for each table, or `-` for the standard output.
+            tables: These alone; without them, all.
+            query: A query in DuckDB's dialect, in place of tables.
+            contract_id: One contract; without it, all of them.
+            from_ns: What was received at this time or later (ns UTC).
+            to_ns: What was received before this time (ns UTC).
+            form: The format; without it, what the target's suffix says.
+
+        Returns:
+            The number of rows by table.
+        """
+        from mdcapture.interop.export import Selection, export  # noqa: PLC0415  # as below
+
+        return export(self._database, target, Selection(tables, query, contract_id, from_ns, to_ns), form=form)
+
     @cached_property
     def _database(self) -> Database:
         from mdcapture.query.sql import Database  # noqa: PLC0415  # duckdb takes its time, and frames do without
 
         return Database(self._catalog, self._only)
+
+    def _stream(self, table: Stream, contract_id: str | None, clean: bool | Sequence[Stream]) -> pl.LazyFrame:  # noqa: FBT001
+        rows = self._frame(table, contract_id)
+        if clean is False:
+            return rows
+        return _outside(rows, self.gaps(contract_id, [table] if clean is True else clean))
 
     def _sessions(self) -> Sequence[str]:
         return self._catalog.session_ids() if self._only is None else self._only
@@ -224,9 +319,57 @@ class Session(_Tables):
         """When the last message was received (ns UTC)."""
         return self.snapshot().end_ns
 
+    def analyze(
+        self,
+        contracts: Sequence[str] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        regular_hours: bool = False,
+        every: str | None = None,
+    ) -> Analysis:
+        """Compute all metrics that the data support: see `mdcapture.analysis.catalogue`.
+
+        Args:
+            contracts: Their ids or names; without them, all.
+            start: From when on: nanoseconds, ISO 8601 text (UTC where it names no zone), or a datetime with a zone.
+            end: Until before when.
+            regular_hours: Only the hours of regular trading.
+            every: Compute each interval of this length for itself: `5m`, `30s`.
+
+        Returns:
+            A value that prints, shows itself in a notebook, and has `.frame()` and `.to_dict()`.
+
+        Raises:
+            NotFoundError: The session has no such contract, or nothing at all.
+            UsageError: The times leave nothing.
+            ConfigError: `every` is no duration.
+        """
+        from mdcapture.analysis.analyze import analyze  # noqa: PLC0415  # scipy takes its time
+
+        every_ns = None if every is None else round(parse_duration(every) * NS_PER_S)
+        return analyze(self, contracts, start, end, regular_hours=regular_hours, every_ns=every_ns)
+
     def snapshot(self) -> Snapshot:
         """The session at this moment, for those who need several of its figures to agree."""
         return self._catalog.snapshot(self.session_id)
+
+
+def _outside(rows: pl.LazyFrame, gaps: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows that no gap holds; those at a gap's two ends are good."""
+    begun = gaps.sort("from_ns").select(*PARTITIONS, "from_ns", _until=pl.col("to_ns").cum_max().over(PARTITIONS))
+    return (
+        rows.join_asof(
+            begun,
+            left_on="recv_ns",
+            right_on="from_ns",
+            by=PARTITIONS,
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .filter(pl.col("_until").is_null() | (pl.col("recv_ns") >= pl.col("_until")))
+        .drop("_until", "from_ns")
+    )
 
 
 def _files(manifest: Manifest, table: str, contract_id: str | None) -> list[SealedFile]:

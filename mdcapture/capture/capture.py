@@ -4,28 +4,36 @@ hub ──▶ scribe ──▶ journal           at once
           └ flush                    after flush_ms at the latest: one write
 sync                                 each sync_ms, in the disk's thread: fdatasync
 segments                             each segment_s or segment_mb: the next one; a process seals the one before
-limits                               each memory_check_s: memory, disk
+limits                               each memory_check_s: memory, disk, files
+figures                              each second: to the status file, systemd, Prometheus
+watch                                each watch_s: silent streams, clocks that were set
+backfill                             after a gap of trades: its bars
 trading days                         at the day's end: the next session, with the contracts of that day
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import psutil
 
 from mdcapture.capture import sealing
+from mdcapture.capture.backfill import Backfill
+from mdcapture.capture.health import Health
+from mdcapture.capture.limits import Limits
+from mdcapture.capture.market_hours import load_market_hours, open_since_ns, weekly
+from mdcapture.capture.publishing import publish
 from mdcapture.capture.scribe import Scribe
+from mdcapture.capture.systemd import notify
 from mdcapture.capture.trading_day import next_roll_ns
+from mdcapture.capture.watchdog import Alarm, ClockWatch, Watchdog
 from mdcapture.errors import GatewayError, StorageError
+from mdcapture.gateway.connection import Timing
 from mdcapture.gateway.contracts import resolve
 from mdcapture.gateway.endpoints import endpoints
 from mdcapture.gateway.hub import Hub, Subscription
@@ -33,12 +41,15 @@ from mdcapture.gateway.rest import Credentials, RestClient
 from mdcapture.gateway.retry import RetryPolicy
 from mdcapture.lake.schema import STREAMS, Incident, IncidentKind
 from mdcapture.lake.writer import open_session
+from mdcapture.wire.timestamps import NS_PER_S, format_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from mdcapture.capture.feed import Feed
+    from mdcapture.capture.market_hours import OpenSpans
     from mdcapture.config import Config
+    from mdcapture.lake.journal import Journal
     from mdcapture.lake.manifest import Contract
     from mdcapture.lake.writer import OpenSession
 
@@ -48,6 +59,7 @@ _log = logging.getLogger(__name__)
 
 _MB: Final = 1024 * 1024
 _LONGEST_SLEEP_S: Final = 30.0
+_LONGEST_PING_S: Final = 15.0
 
 
 class Capture:
@@ -62,6 +74,7 @@ class Capture:
     Attributes:
         session_ids: The sessions so far, the running one last.
         scribe: Who writes; None before the first session is open.
+        limits: What may run out.
     """
 
     def __init__(self, config: Config, credentials: Credentials, feed: Feed, clock: Callable[[], int]) -> None:
@@ -80,6 +93,9 @@ class Capture:
         self._held: dict[str, ExitStack] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._sealing: asyncio.Task[bool] | None = None
+        self._seal_early = False
+        self.limits = Limits(config, self._root, feed, seal_early=self._close_early, tell=self.tell)
+        self._open_spans: OpenSpans = weekly
 
     @property
     def connected(self) -> bool:
@@ -117,21 +133,20 @@ class Capture:
             contracts = await self._resolve(rest)
             session = await self._open(contracts)
             recovery = asyncio.create_task(sealing.recover(self._root))
+            subscriptions = self._subscriptions(contracts)
             scribe = self.scribe = Scribe(
                 session,
+                subscriptions,
                 self._feed,
                 clock=self._clock,
                 schedule=self._flush_soon,
                 flush_bytes=self._config.flush_kb * 1024,
+                wait_bytes=self._config.disk_wait_mb * _MB,
                 count=self._config.count,
             )
-            policy = RetryPolicy(
-                first_s=self._config.reconnect_first_s,
-                max_s=self._config.reconnect_max_s,
-                attempts=self._config.reconnect_attempts,
-            )
-            hub = self._hub = Hub(self._where.hub, rest.token, scribe, policy=policy, clock=self._clock)
-            hub.subscribe(self._subscriptions(contracts))
+            hub = self._hub = self._make_hub(rest, scribe)
+            hub.subscribe(subscriptions)
+            scribe.loss_ended = lambda: hub.subscribe(scribe.streams.pulses(), again=True)
             try:
                 await _until_one_ends(
                     hub.run(),
@@ -140,11 +155,16 @@ class Capture:
                     scribe.enough.wait(),
                     self._sync(scribe),
                     self._segments(scribe),
-                    self._limits(),
+                    self.limits.watch(),
+                    self._publish(Health(scribe, self._feed, self.limits.reached)),
+                    self._watch(hub, scribe),
+                    self._backfill(rest, scribe),
                     self._trading_days(rest, hub, scribe, contracts),
                 )
             finally:
+                notify("STOPPING=1")
                 hub.stop()
+                scribe.end()
                 await self._close(scribe.session)
                 await asyncio.gather(recovery, *self._closing)
                 self._disk.shutdown()
@@ -158,6 +178,23 @@ class Capture:
     def _subscriptions(self, contracts: Sequence[Contract]) -> list[Subscription]:
         streams = [stream for stream in STREAMS if getattr(self._config, stream)]
         return [Subscription(stream, contract.contract_id) for contract in contracts for stream in streams]
+
+    def _make_hub(self, rest: RestClient, scribe: Scribe) -> Hub:
+        config = self._config
+        policy = RetryPolicy(
+            first_s=config.reconnect_first_s,
+            max_s=config.reconnect_max_s,
+            attempts=config.reconnect_attempts,
+            logout_first_s=config.logout_first_s,
+            logout_max_s=config.logout_max_s,
+        )
+        timing = Timing(
+            connect_s=config.answer_s,
+            ping_s=min(_LONGEST_PING_S, config.silence_s / 2),
+            silence_s=config.silence_s,
+            completion_s=config.answer_s,
+        )
+        return Hub(self._where.hub, rest.token, scribe, policy=policy, timing=timing, clock=self._clock)
 
     # Sessions.
 
@@ -177,7 +214,7 @@ class Capture:
     async def _close(self, session: OpenSession) -> None:
         """Close a session's journal, have the rest of it sealed, and let go of it."""
         with self._held.pop(session.session_id):
-            await asyncio.get_running_loop().run_in_executor(self._disk, session.journal.close)
+            await asyncio.get_running_loop().run_in_executor(self._disk, _close_journal, session.journal)
             if self._sealing is not None:
                 await self._sealing
             await sealing.finish(self._root, session.session_id)
@@ -196,10 +233,10 @@ class Capture:
             while (left_s := (roll_ns - self._clock()) / 1e9) > 0:  # noqa: ASYNC110  # the clock may be set meanwhile
                 await asyncio.sleep(min(left_s, _LONGEST_SLEEP_S))
             before, contracts = contracts, await self._contracts_of_the_day(rest, contracts)
-            ended = scribe.turn(await self._open(contracts))
-            gone = set(self._subscriptions(before)) - set(self._subscriptions(contracts))
-            hub.unsubscribe(gone)
-            hub.subscribe(self._subscriptions(contracts), again=True)
+            subscriptions = self._subscriptions(contracts)
+            ended = scribe.turn(await self._open(contracts), subscriptions)
+            hub.unsubscribe(set(self._subscriptions(before)) - set(subscriptions))
+            hub.subscribe(subscriptions, again=True)
             closing = asyncio.create_task(self._close(ended))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -243,9 +280,14 @@ class Capture:
             session = scribe.session
             size = session.journal.segment_bytes
             old = loop.time() - opened_s >= config.segment_s and size > 0
-            if (old or size >= config.segment_mb * _MB) and (self._sealing is None or self._sealing.done()):
+            large = size >= (0 if self._seal_early else config.segment_mb * _MB) and size > 0
+            if (old or large) and (self._sealing is None or self._sealing.done()):
                 opened_s = loop.time()
+                self._seal_early = False
                 await self._close_segment(session)
+
+    def _close_early(self) -> None:
+        self._seal_early = True
 
     async def _close_segment(self, session: OpenSession) -> None:
         """Go on in the next segment, and begin to seal what came before."""
@@ -258,41 +300,82 @@ class Capture:
         await asyncio.get_running_loop().run_in_executor(self._disk, journal.retire, before)
         self._sealing = asyncio.create_task(sealing.seal(self._root, session.session_id, journal.segment - 1))
 
-    async def _limits(self) -> None:
-        """Look at memory and disk; the journal is the last to feel either."""
+    async def _watch(self, hub: Hub, scribe: Scribe) -> None:
+        """Look at the clocks, and at streams that are silent."""
         config = self._config
-        process = psutil.Process()
-        told: set[str] = set()
+        loop = asyncio.get_running_loop()
+        self._open_spans = await load_market_hours(config.calendar, self._clock())
+        watchdog = Watchdog(min_s=config.stall_min_s, max_s=config.stall_max_s, factor=config.stall_factor)
+        clocks = ClockWatch(
+            interval_s=config.watch_s, step_s=config.clock_step_ms / 1000, suspended_s=config.suspended_s
+        )
+        clocks.look(self._clock(), int(loop.time() * NS_PER_S))
         while True:
-            memory_mb = process.memory_info().rss / _MB
-            free_mb = shutil.disk_usage(self._root).free / _MB
-            memory, disk = f"{memory_mb:.0f} MB of memory are used", f"{free_mb:.0f} MB of disk are free"
-            self._check(told, "memory_hard", memory, self._feed.close, reached=memory_mb > config.memory_hard_mb)
-            self._check(told, "memory_soft", memory, self._release, reached=memory_mb > config.memory_soft_mb)
-            self._check(told, "disk_warn", disk, None, reached=free_mb < config.disk_warn_mb)
-            if free_mb < config.disk_stop_mb:
-                self.tell(IncidentKind.LIMIT, f"disk_stop: {disk}")
-                raise StorageError(
-                    None,
-                    f"{disk}, less than disk_stop_mb ({config.disk_stop_mb:.0f}): the capture has ended cleanly, with "
-                    "all that had arrived; free some space and start it again",
-                )
-            await asyncio.sleep(config.memory_check_s)
+            await asyncio.sleep(config.watch_s)
+            now_ns = self._clock()
+            found = clocks.look(now_ns, int(loop.time() * NS_PER_S))
+            for incident in found.incidents:
+                scribe.on_incident(incident)
+                watchdog.restart(now_ns)
+            if found.step_ns:
+                scribe.streams.step(found.step_ns, found.since_ns, now_ns)
+            scribe.watch()
+            if config.watchdog and not scribe.disk_failing:
+                open_ns = open_since_ns(self._open_spans, now_ns)
+                _act(watchdog.look(now_ns, scribe.streams.pulses(), open_ns), hub, scribe)
 
-    def _check(self, told: set[str], limit: str, detail: str, act: Callable[[], Any] | None, *, reached: bool) -> None:
-        """Act on a limit while it is reached, and tell it once."""
-        if not reached:
-            told.discard(limit)
-            return
-        if limit not in told:
-            told.add(limit)
-            self.tell(IncidentKind.LIMIT, f"{limit}: {detail}")
-        if act is not None:
-            act()
+    async def _backfill(self, rest: RestClient, scribe: Scribe) -> None:
+        """Fetch the bars of gaps."""
+        if not self._config.backfill:
+            await asyncio.Event().wait()
+        backfill = Backfill(
+            rest.bars,
+            scribe.on_incident,
+            lambda from_ns, to_ns: self._open_spans(from_ns, to_ns),  # noqa: PLW0108  # it is loaded meanwhile
+            clock=self._clock,
+            delay_s=self._config.backfill_delay_s,
+        )
+        scribe.gap_ended = backfill.want
+        await backfill.run()
 
-    def _release(self) -> None:
-        self._feed.clear()
-        gc.collect()
+    async def _publish(self, health: Health) -> None:
+        """Let those who watch this recorder know how it fares."""
+        await publish(
+            lambda: health.figures(self._clock(), connected=self.connected), self._root, self._config.metrics_port
+        )
+
+
+def _close_journal(journal: Journal) -> None:
+    try:
+        journal.close()
+    except StorageError as error:
+        count, first_ns = journal.waiting()
+        since = "" if first_ns is None else f" that came since {format_ns(first_ns)}"
+        raise StorageError(
+            error.errno,
+            f"{error}; this was the last try, and {count:,} messages{since} are lost; what came before is in the "
+            "journal: free some space and `mdcapture recover` seals it",
+        ) from error
+
+
+def _act(alarms: Sequence[Alarm], hub: Hub, scribe: Scribe) -> None:
+    """Tell of streams that are silent, and subscribe to them anew, or reconnect where that has not helped."""
+    reasons = {}
+    for alarm in alarms:
+        silence_s, pause_s = alarm.silence_ns / NS_PER_S, alarm.pause_ns / NS_PER_S
+        detail = f"silent for {silence_s:.1f} s; its longest pause of late was {pause_s:.1f} s"
+        reasons[alarm.subscription] = detail
+        if alarm.first:
+            since_ns = scribe.streams.last_good_ns(alarm.subscription)
+            scribe.on_incident(Incident(IncidentKind.STALLED, *alarm.subscription, since_ns, None, detail))
+    hopeless = next((alarm.subscription for alarm in alarms if alarm.reconnect), None)
+    if hopeless is not None:
+        hub.reconnect(
+            f"{hopeless.contract_id} {hopeless.stream}: {reasons[hopeless]}, and subscribing anew did not help"
+        )
+        return
+    for subscription, reason in reasons.items():
+        hub.resubscribe(subscription, reason)
 
 
 async def _until_one_ends(*courses: Coroutine[Any, Any, object]) -> None:

@@ -199,7 +199,7 @@ class Recorder:
         if self._health is None:
             if self._capture.scribe is None:
                 return None
-            self._health = Health(self._capture.scribe, self._feed)
+            self._health = Health(self._capture.scribe, self._feed, self._capture.limits.reached)
         return self._health.figures(self._clock(), connected=self._capture.connected)
 
     def __enter__(self) -> Self:

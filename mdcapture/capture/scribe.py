@@ -7,13 +7,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from mdcapture.capture.feed import MessageBatch
+from mdcapture.capture.streams import Streams
 from mdcapture.errors import StorageError
 from mdcapture.lake.schema import Incident, IncidentKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mdcapture.capture.feed import Feed
+    from mdcapture.gateway.hub import Subscription
     from mdcapture.lake.writer import OpenSession
 
 __all__ = ["Scribe"]
@@ -26,45 +28,67 @@ class Scribe:
 
     Args:
         session: The session that is written; `turn` changes it.
+        subscriptions: The streams that are wanted in it.
         feed: Who gets the messages when they are on disk.
         clock: Nanoseconds since the epoch.
         schedule: Asks for `flush` to be called soon.
         flush_bytes: Flush at once when this much waits.
+        wait_bytes: So much may wait while the disk refuses; what comes then is lost, until the disk has taken all.
         count: How many messages are enough; None for no number.
 
     Attributes:
         messages: Messages journaled by all sessions so far.
         incidents: Incidents so far.
         flush_delay_ns: The longest time that a message of the last flush had waited.
+        streams: When each stream was last heard.
+        gap_ended: Called with each gap that has ended.
+        lost: Messages that neither the disk nor memory had room for.
+        loss_ended: Called when messages are kept again: the state of quotes has to begin anew.
         enough: Set when `count` messages are journaled.
     """
 
     def __init__(
         self,
         session: OpenSession,
+        subscriptions: Iterable[Subscription],
         feed: Feed,
         *,
         clock: Callable[[], int],
         schedule: Callable[[], None],
         flush_bytes: int,
+        wait_bytes: int,
         count: int | None = None,
     ) -> None:
         self.messages = 0
         self.incidents = 0
         self.flush_delay_ns = 0
         self.enough = asyncio.Event()
+        self.streams = Streams()
+        self.streams.want(subscriptions, clock())
+        self.gap_ended: Callable[[Incident], object] = lambda _gap: None
+        self.lost = 0
+        self.loss_ended: Callable[[], object] = lambda: None
         self._count = count
         self._session = session
         self._feed = feed
         self._clock = clock
         self._schedule = schedule
         self._flush_bytes = flush_bytes
+        self._wait_bytes = wait_bytes
+        self._losing_ns: tuple[int, int] | None = None
+        self._lost_before = 0
         self._scheduled = False
         self._messages_before = 0
         self._disk_failed_ns: int | None = None
         self._dropping_ns: int | None = None
         self._recv_ns: list[int] = []
         self._records: list[bytes] = []
+        self._watched = 0
+
+    @property
+    def disk_failing(self) -> bool:
+        """Whether the disk refuses to be written."""
+        return self._disk_failed_ns is not None
 
     @property
     def session(self) -> OpenSession:
@@ -74,8 +98,11 @@ class Scribe:
     def on_records(self, recv_ns: int, connection: int, records: list[bytes]) -> None:
         """Take data records, in the order of arrival."""
         journal = self._session.journal
-        journal.append(recv_ns, connection, records)
         count = len(records)
+        if self._losing_ns is not None or (self.disk_failing and journal.pending_bytes >= self._wait_bytes):
+            self._lose(recv_ns, count)
+            return
+        journal.append(recv_ns, connection, records)
         self._records += records
         self._recv_ns += [recv_ns] * count
         if journal.pending_bytes >= self._flush_bytes and self._disk_failed_ns is None:
@@ -86,12 +113,10 @@ class Scribe:
 
     def on_incident(self, incident: Incident) -> None:
         """Take what happened, in its place between the messages."""
+        self.watch()
         self._hand_over()
-        self.incidents += 1
-        self._session.journal.note(self._clock(), incident)
-        self._feed.put(incident)
-        level = logging.INFO if incident.kind in _ROUTINE else logging.WARNING
-        _log.log(level, "%s", describe(incident))
+        self.streams.note(incident)
+        self._note(incident)
         if not self._scheduled:
             self._scheduled = True
             self._schedule()
@@ -99,12 +124,15 @@ class Scribe:
     def flush(self) -> None:
         """Write what waits; a disk that refuses is an incident, and the next flush tries again."""
         self._scheduled = False
+        self.watch()
         try:
             self._session.journal.flush()
         except StorageError as error:
             if self._disk_failed_ns is None:
                 self._disk_failed_ns = self._clock()
                 _log.error("%s; it is tried again", error)
+            self._scheduled = True
+            self._schedule()
             return
         if self._recv_ns:
             self.flush_delay_ns = self._clock() - self._recv_ns[0]
@@ -114,26 +142,65 @@ class Scribe:
             self.enough.set()
         if self._disk_failed_ns is not None:
             since, self._disk_failed_ns = self._disk_failed_ns, None
-            detail = "the disk refused to be written; nothing was lost"
+            detail = "the disk refused to be written; it takes all again that waited"
             self.on_incident(Incident(IncidentKind.LIMIT, None, None, since, self._clock(), detail))
+        if self._losing_ns is not None:
+            span, self._losing_ns = self._losing_ns, None
+            count, self._lost_before = self.lost - self._lost_before, self.lost
+            detail = f"{count} messages: the disk refused to be written, and memory for what waits was full"
+            self.on_incident(Incident(IncidentKind.LOST, None, None, *span, detail))
+            self.loss_ended()
 
-    def turn(self, session: OpenSession) -> OpenSession:
-        """Go on in another session.
+    def turn(self, session: OpenSession, subscriptions: Iterable[Subscription]) -> OpenSession:
+        """Go on in another session, with its streams; what is missing in both is a gap in each.
 
         Returns:
             The one before, flushed.
         """
         before = self._session
+        self.watch()
+        for gap in self.streams.want(subscriptions, self._clock()):
+            self.on_incident(gap)
         self.flush()
         self._messages_before += before.journal.next_seq
         self._session = session
         return before
 
+    def end(self) -> None:
+        """Say what is missing to the end: no message will come any more."""
+        self.watch()
+        for gap in self.streams.end(self._clock()):
+            self.on_incident(gap)
+
+    def watch(self) -> None:
+        """Let the streams hear what has come since the last time, also while the disk refuses."""
+        recv_ns, records = self._recv_ns, self._records
+        if self._watched:
+            recv_ns, records = recv_ns[self._watched :], records[self._watched :]
+        self._watched = len(self._records)
+        if records:
+            for gap in self.streams.hear(recv_ns, records):
+                self._note(gap)
+                self.gap_ended(gap)
+
+    def _lose(self, recv_ns: int, count: int) -> None:
+        if self._losing_ns is None:
+            _log.error("the disk still refuses, and memory for what waits is full: messages are lost from now on")
+        self._losing_ns = (self._losing_ns or (recv_ns, recv_ns))[0], recv_ns
+        self.lost += count
+
+    def _note(self, incident: Incident) -> None:
+        self.incidents += 1
+        self._session.journal.note(self._clock(), incident)
+        self._feed.put(incident)
+        level = logging.INFO if incident.kind in _ROUTINE else logging.WARNING
+        _log.log(level, "%s", describe(incident))
+
     def _hand_over(self) -> None:
         if self._records:
             first_seq = self._session.journal.next_seq - len(self._records)
             batch = MessageBatch(self._session.session_id, first_seq, self._recv_ns, self._records)
-            self._recv_ns, self._records = [], []
+            self._recv_ns, self._records, self._watched = [], [], 0
             if not self._feed.put(batch):
                 self._dropping_ns = self._dropping_ns or batch.recv_ns[0]
             elif self._dropping_ns is not None:
@@ -142,7 +209,12 @@ class Scribe:
                 self.on_incident(Incident(IncidentKind.HANDLER_DROPPED, None, None, since, batch.recv_ns[0], detail))
 
 
-_ROUTINE = (IncidentKind.CONNECTED, IncidentKind.SUBSCRIBING, IncidentKind.SUBSCRIBED, IncidentKind.STOPPED)
+_ROUTINE = (
+    IncidentKind.CONNECTED,
+    IncidentKind.SUBSCRIBING,
+    IncidentKind.SUBSCRIBED,
+    IncidentKind.BACKFILLED,
+)
 
 
 def describe(incident: Incident) -> str:

@@ -1,4 +1,9 @@
-"""What every chart shares: its look, its time axis, and the reduction of millions of rows to what a screen can show."""
+"""What every chart shares: its look, its time axis, and the reduction of millions of rows to what a screen can show.
+
+Colours are those of Okabe and Ito that differ in brightness, too: the colour-blind tell them apart, and so does a grey
+print. What is drawn in ink or faintly takes its colour from the theme (`style="ink"`), so that one chart goes with a
+light page and with a dark one.
+"""
 
 from __future__ import annotations
 
@@ -6,84 +11,206 @@ from typing import TYPE_CHECKING, Any, Final
 
 import altair as alt
 import polars as pl
+from polars import selectors
 
 from mdcapture.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["BUY", "HEIGHT_PX", "INK", "SELL", "WIDTH_PX", "empty", "layered", "per_pixel", "save", "time_axis", "timed"]
+__all__ = [
+    "BLUE",
+    "BUY",
+    "COLOURS",
+    "GREEN",
+    "HEIGHT_PX",
+    "ORANGE",
+    "SELL",
+    "SIDES",
+    "UTC",
+    "WIDTH_PX",
+    "Chart",
+    "empty",
+    "layered",
+    "per_pixel",
+    "plotted",
+    "rule",
+    "save",
+    "sides",
+    "stacked",
+    "theme",
+    "time_axis",
+    "timed",
+    "timed_span",
+    "wall_clock_ms",
+]
 
-WIDTH_PX: Final = 900
-HEIGHT_PX: Final = 320
-BUY: Final = "#0072B2"
-SELL: Final = "#D55E00"
-INK: Final = "#404040"
-"""Blue and vermilion from the palette of Okabe and Ito: the colour-blind tell them apart, and so does a grey print."""
+WIDTH_PX: Final = 720
+HEIGHT_PX: Final = 300
+UTC: Final = "UTC"
 
-_SCALES: Final = {".png": 2.0}
+Chart = alt.LayerChart
+"""What every function of this room returns: it can be changed, layered and concatenated further."""
+
+BLUE: Final = "#0072B2"
+ORANGE: Final = "#E69F00"
+GREEN: Final = "#009E73"
+COLOURS: Final = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00")
+BUY, SELL = BLUE, ORANGE
+SIDES: Final = {0: "buy", 1: "sell"}
+
+_FONT: Final = "Helvetica, Arial, sans-serif"
+_SCALE: Final = 2.0
+_DIGITS: Final = 7
+_MINUTE_MS: Final = 60_000
+_DAY_MS: Final = 86_400_000
 
 
-def timed(frame: pl.DataFrame, column: str = "recv_ns") -> pl.DataFrame:
-    """Add `time`, in UTC and milliseconds, as charts want it."""
-    return frame.with_columns(time=pl.from_epoch(pl.col(column) // 1_000_000, time_unit="ms"))
+def wall_clock_ms(column: str, zone: str = UTC) -> pl.Expr:
+    """A time (ns UTC) as charts want it: milliseconds of the zone's wall clock, as if it were UTC."""
+    time = pl.from_epoch(pl.col(column) // 1_000_000, time_unit="ms").dt.replace_time_zone("UTC")
+    return time.dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.epoch("ms")
 
 
-def per_pixel(frame: pl.DataFrame, value: str, *, width_px: int = WIDTH_PX) -> pl.DataFrame:
-    """Keep, for each pixel of width, the rows with the first, the lowest, the highest and the last value.
+def timed(frame: pl.DataFrame, zone: str = UTC, column: str = "recv_ns") -> pl.DataFrame:
+    """Put `time`, see `wall_clock_ms`, in the place of a column of times."""
+    return frame.with_columns(time=wall_clock_ms(column, zone)).drop(column)
+
+
+def timed_span(frame: pl.DataFrame, zone: str = UTC) -> pl.DataFrame:
+    """Put `time` and `end`, see `wall_clock_ms`, in the place of `start_ns` and `end_ns`."""
+    return frame.with_columns(time=wall_clock_ms("start_ns", zone), end=wall_clock_ms("end_ns", zone)).drop(
+        "start_ns", "end_ns"
+    )
+
+
+def plotted(frame: pl.DataFrame) -> alt.Chart:
+    """A chart of a frame's rows, which go into it as they are, however many; floats with seven digits.
+
+    They go as the text of a CSV: it is a third of JSON's size, and altair does not look at each row of it.
+    """
+    rows = frame.with_columns(selectors.float().round_sig_figs(_DIGITS).fill_nan(None))
+    parse = {name: "number" if kind.is_numeric() else "string" for name, kind in rows.schema.items()}
+    return alt.Chart(alt.InlineData(values=rows.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse)))
+
+
+def per_pixel(frame: pl.DataFrame, *values: str, width_px: int = WIDTH_PX) -> pl.DataFrame:
+    """Keep, for each pixel of width, the first row, the last, and those with the least and the most of each value.
 
     Args:
         frame: Rows with `recv_ns` in order.
-        value: The column whose extremes must survive.
+        values: The columns whose extremes must survive.
         width_px: The chart's width.
 
     Returns:
-        At most four rows a pixel, in order; a small frame as it is.
+        At most two rows a pixel and two for each value, in order; a small frame as it is.
     """
-    if frame.height <= 4 * width_px:
+    if frame.height <= 2 * width_px:
         return frame
     start, end = frame["recv_ns"][0], frame["recv_ns"][-1]
     pixel = (pl.col("recv_ns") - start) * width_px // max(1, end - start + 1)
-    row = pl.int_range(pl.len())
+    row = pl.col("_row")
+    extremes = [row.get(place) for value in values for place in (pl.col(value).arg_min(), pl.col(value).arg_max())]
+    kept = [row.first(), row.last(), *extremes]
     picked = (
-        frame.with_columns(row.alias("_row"), pixel.alias("_pixel"))
+        frame.select(*values, _row=pl.int_range(pl.len()), _pixel=pixel)
         .group_by("_pixel")
-        .agg(
-            pl.col("_row").first().alias("first"),
-            pl.col("_row").last().alias("last"),
-            pl.col("_row").get(pl.col(value).arg_min()).alias("low"),
-            pl.col("_row").get(pl.col(value).arg_max()).alias("high"),
-        )
-        .select(pl.concat_list("first", "low", "high", "last").explode().unique().sort().drop_nulls())
-        .to_series()
+        .agg(one.alias(str(number)) for number, one in enumerate(kept))
+        .select(pl.concat_list(pl.exclude("_pixel")).explode().unique().sort().drop_nulls())
     )
-    return frame[picked]
+    return frame[picked.to_series()]
 
 
-def time_axis(**options: Any) -> alt.X:  # noqa: ANN401  # altair's own
-    """The time in UTC, by a clock of 24 hours."""
-    axis = alt.Axis(title="time, UTC", formatType="time", format="%H:%M:%S", labelOverlap=True, grid=False)
-    return alt.X("time:T", scale=alt.Scale(type="utc"), axis=axis, **options)
+def time_axis(rows: pl.DataFrame, zone: str = UTC, **options: Any) -> alt.X:  # noqa: ANN401  # altair's own
+    """The axis of `time` by a clock of 24 hours, with as much of it as the rows need."""
+    first, last = rows["time"].min(), rows["time"].max()
+    assert isinstance(first, int | None)
+    assert isinstance(last, int | None)
+    span_ms = (last or 0) - (first or 0)
+    form = "%H:%M:%S" if span_ms < 10 * _MINUTE_MS else "%H:%M" if span_ms < _DAY_MS else "%d %b %H:%M"
+    city = zone.rpartition("/")[2].replace("_", " ")
+    axis = alt.Axis(title=f"time, {city}", formatType="time", format=form, labelOverlap=True, grid=False, tickCount=8)
+    return alt.X("time:T", scale=alt.Scale(type="utc", nice=False), axis=axis, **options)
+
+
+def sides(channel: type[alt.Color | alt.Shape], field: str = "aggressor") -> alt.Color | alt.Shape:
+    """The two sides of the market, always in the same colours and shapes."""
+    shapes = channel is alt.Shape
+    look = ["triangle-up", "triangle-down"] if shapes else [BUY, SELL]
+    return channel(f"{field}:N", title=None, scale=alt.Scale(domain=list(SIDES.values()), range=look))
+
+
+def rule(channel: str, value: float, style: str = "faint") -> alt.Chart:
+    """A dashed line across the chart at a value of `x` or `y`."""
+    line = alt.Chart(alt.InlineData(values=[{"at": value}])).mark_rule(style=style, strokeDash=[4, 3])
+    chart: alt.Chart = line.encode(**{channel: "at:Q"})
+    return chart
 
 
 def empty(title: str, why: str) -> alt.LayerChart:
     """A chart that says that there is nothing to draw, and why."""
-    text = alt.Chart(alt.InlineData(values=[{"why": why}])).mark_text(fontSize=16, color=INK).encode(text="why:N")
-    return layered(text, title=title)
+    text = alt.Chart(alt.InlineData(values=[{"why": why}])).mark_text(fontSize=15, style="words").encode(text="why:N")
+    return layered(text, title=title, height_px=HEIGHT_PX // 3)
 
 
 def layered(
-    *charts: alt.Chart, title: str, subtitle: str = "", width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX
+    *charts: alt.Chart,
+    title: str,
+    subtitle: str | Sequence[str] = "",
+    width_px: int = WIDTH_PX,
+    height_px: int = HEIGHT_PX,
 ) -> alt.LayerChart:
     """Charts on top of each other, with a size and a title."""
-    heading = alt.TitleParams(title, subtitle=subtitle, anchor="start", fontSize=15, subtitleColor="#707070")
+    heading = alt.TitleParams(title, subtitle=subtitle, anchor="start", frame="group")
     chart = alt.layer(*charts).properties(width=width_px, height=height_px, title=heading)
     assert isinstance(chart, alt.LayerChart)
     return chart
 
 
-def save(chart: alt.Chart | alt.LayerChart | alt.VConcatChart, path: Path) -> None:
+def stacked(*charts: alt.LayerChart) -> alt.VConcatChart:
+    """Charts below each other."""
+    return alt.vconcat(*charts)
+
+
+def theme(*, dark: bool = False) -> Mapping[str, Any]:
+    """The look as a Vega-Lite configuration: ink on paper, or light on dark."""
+    ink, faint, grid = ("#e8e8e8", "#9a9a9a", "#3a3a3a") if dark else ("#222222", "#767676", "#e4e4e4")
+    middle, strong = ("#1d2126", "#b4b4b4") if dark else ("#fafafa", "#4a4a4a")
+    return {
+        "background": None if dark else "white",
+        "font": _FONT,
+        "view": {"stroke": None},
+        "axis": {
+            "labelFontSize": 12,
+            "titleFontSize": 13,
+            "titleFontWeight": "normal",
+            "labelColor": ink,
+            "titleColor": ink,
+            "domainColor": faint,
+            "tickColor": faint,
+            "gridColor": grid,
+        },
+        "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "orient": "top"}
+        | {"labelColor": ink, "titleColor": ink, "offset": 4},
+        "title": {"fontSize": 15, "subtitleFontSize": 12, "color": ink, "subtitleColor": faint, "offset": 8},
+        "header": {"labelColor": ink, "titleColor": ink},
+        "range": {"ramp": [middle, strong], "diverging": [SELL, middle, BUY]},
+        "style": {
+            "ink": {"stroke": ink, "color": ink},
+            "faint": {"stroke": faint, "color": faint},
+            "words": {"fill": ink, "color": ink},
+        },
+    }
+
+
+def save(chart: alt.Chart | alt.LayerChart | alt.VConcatChart, path: Path, *, scale: float = _SCALE) -> None:
     """Write a chart as its file's suffix says: .png, .svg, or .html in one piece that needs no network.
+
+    Args:
+        chart: The chart.
+        path: Where to.
+        scale: Of a .png: pixels of the file to a pixel of the chart.
 
     Raises:
         UsageError: The suffix is none of these.
@@ -91,10 +218,8 @@ def save(chart: alt.Chart | alt.LayerChart | alt.VConcatChart, path: Path) -> No
     kind = path.suffix.lower()
     if kind not in (".png", ".svg", ".html"):
         raise UsageError(f"{path}: a chart is written as .png, .svg or .html")
-    chart = chart.configure_view(stroke=None).configure_axis(
-        labelFontSize=11, titleFontSize=12, titleFontWeight="normal"
-    )
+    themed = chart.properties(config=theme())
     if kind == ".html":
-        chart.save(path, inline=True)
+        themed.save(path, inline=True)
     else:
-        chart.save(path, scale_factor=_SCALES.get(kind, 1.0))
+        themed.save(path, scale_factor=scale if kind == ".png" else 1.0)

@@ -1,4 +1,4 @@
-"""Price with spread and trades; volume and delta below it."""
+"""Price and trading over time: the spread as a band, trades as bubbles, and what was bought and sold so far."""
 
 from __future__ import annotations
 
@@ -7,67 +7,111 @@ from typing import Final
 import altair as alt
 import polars as pl
 
-from mdcapture.charts.drawing import BUY, INK, SELL, empty, layered, per_pixel, time_axis, timed
+from mdcapture.charts.drawing import (
+    BUY,
+    SELL,
+    SIDES,
+    UTC,
+    WIDTH_PX,
+    empty,
+    layered,
+    per_pixel,
+    plotted,
+    rule,
+    sides,
+    time_axis,
+    timed,
+)
 
-__all__ = ["cumulative_delta", "price_and_trades"]
+__all__ = ["bubbles", "cumulative_flow", "price_and_trades"]
 
 _MOST_BUBBLES: Final = 1500
 
 
-def price_and_trades(quotes: pl.DataFrame, trades: pl.DataFrame, *, title: str = "Price and trades") -> alt.LayerChart:
+def price_and_trades(
+    quotes: pl.DataFrame, trades: pl.DataFrame, *, title: str = "Price and trades", zone: str = UTC
+) -> alt.LayerChart:
     """The spread as a band between the best bid and ask, and trades as bubbles as large as they are.
 
     Args:
         quotes: One contract's `recv_ns`, `best_bid`, `best_ask`, in order.
         trades: Its `recv_ns`, `price`, `volume`, `side`; only the largest are drawn where there are very many.
         title: The chart's title.
+        zone: The time zone of the clock.
     """
     band = quotes.select("recv_ns", "best_bid", "best_ask").drop_nulls()
     if band.is_empty() and trades.is_empty():
         return empty(title, "no quotes and no trades")
-    price = alt.Y("best_bid:Q", title="price", scale=alt.Scale(zero=False))
+    rows = timed(per_pixel(band, "best_bid", "best_ask"), zone)
     spread = (
-        alt.Chart(timed(per_pixel(band, "best_bid")))
-        .mark_area(interpolate="step-after", color=INK, opacity=0.35, line={"color": INK, "strokeWidth": 0.5})
-        .encode(time_axis(), price, y2="best_ask:Q")
-    )
-    shown = trades.select("recv_ns", "price", "volume", "side").sort("volume", descending=True).head(_MOST_BUBBLES)
-    sides = shown.with_columns(
-        aggressor=pl.when(pl.col("side") == 0).then(pl.lit("buy")).when(pl.col("side") == 1).then(pl.lit("sell"))
-    )
-    bubbles = (
-        alt.Chart(timed(sides.sort("recv_ns")))
-        .mark_point(filled=True, opacity=0.55, strokeWidth=0)
+        plotted(rows)
+        .mark_area(interpolate="step-after", style="ink", fill="#808080", fillOpacity=0.45, strokeWidth=0.6)
         .encode(
-            time_axis(),
-            alt.Y("price:Q"),
-            size=alt.Size("volume:Q", title="lots", scale=alt.Scale(range=[4, 500])),
-            color=alt.Color("aggressor:N", scale=alt.Scale(domain=["buy", "sell"], range=[BUY, SELL])),
-            shape=alt.Shape(
-                "aggressor:N", scale=alt.Scale(domain=["buy", "sell"], range=["triangle-up", "triangle-down"])
-            ),
+            time_axis(rows if rows.height else timed(trades, zone), zone),
+            alt.Y("best_bid:Q", title="price", scale=alt.Scale(zero=False)),
+            y2="best_ask:Q",
         )
     )
-    left_out = trades.height - shown.height
-    subtitle = f"band: best bid to best ask; {'the largest ' if left_out else ''}{shown.height:,} trades"
-    return layered(spread, bubbles, title=title, subtitle=subtitle)
+    points, drawn = bubbles(trades, zone)
+    which = f"the largest {drawn:,} of {trades.height:,}" if drawn < trades.height else f"{drawn:,}"
+    subtitle = f"band: best bid to best ask; triangles: {which} trades, up for buyers, down for sellers"
+    return layered(spread, points, title=title, subtitle=subtitle)
 
 
-def cumulative_delta(trades: pl.DataFrame, *, title: str = "Cumulative delta") -> alt.LayerChart:
-    """Lots bought less lots sold by aggressors, since the beginning.
+def bubbles(trades: pl.DataFrame, zone: str = UTC) -> tuple[alt.Chart, int]:
+    """Trades as triangles, their areas as their sizes, by aggressor; and how many were drawn, the largest first."""
+    largest = trades.select("recv_ns", "price", "volume", "side").sort("volume", descending=True).head(_MOST_BUBBLES)
+    named = largest.with_columns(aggressor=pl.col("side").replace_strict(SIDES, default=None, return_dtype=pl.String))
+    rows = timed(named.drop("side"), zone)
+    most = int(largest["volume"].max() or 1)  # type: ignore[arg-type]  # of integers
+    sizes = alt.Legend(values=sorted({1, -(-most // 4), most}), symbolFillColor="#808080", symbolStrokeWidth=0)
+    points = (
+        plotted(rows)
+        .mark_point(filled=True, opacity=0.8, strokeWidth=0)
+        .encode(
+            time_axis(rows, zone),
+            alt.Y("price:Q"),
+            size=alt.Size("volume:Q", title="lots", scale=alt.Scale(range=[6, 600], zero=True), legend=sizes),
+            color=sides(alt.Color),
+            shape=sides(alt.Shape),
+            tooltip=[alt.Tooltip("price:Q"), alt.Tooltip("volume:Q"), alt.Tooltip("aggressor:N")],
+        )
+    )
+    return points, largest.height
+
+
+def cumulative_flow(
+    trades: pl.DataFrame, *, title: str = "Cumulative volume and delta", zone: str = UTC
+) -> alt.LayerChart:
+    """What buyers took, what sellers took, and the difference of both, since the beginning.
 
     Args:
         trades: One contract's `recv_ns`, `volume`, `side`, in order.
         title: The chart's title.
+        zone: The time zone of the clock.
     """
     if trades.is_empty():
         return empty(title, "no trades")
-    sign = pl.when(pl.col("side") == 0).then(1).when(pl.col("side") == 1).then(-1).otherwise(0)
-    delta = trades.select("recv_ns", delta=(sign * pl.col("volume")).cum_sum())
-    line = (
-        alt.Chart(timed(per_pixel(delta, "delta")))
-        .mark_line(interpolate="step-after", color=BUY, strokeWidth=1.5)
-        .encode(time_axis(), alt.Y("delta:Q", title="lots"))
+    lots = pl.col("volume")
+    sums = trades.select(
+        "recv_ns",
+        bought=pl.when(pl.col("side") == 0).then(lots).otherwise(0).cum_sum(),
+        sold=pl.when(pl.col("side") == 1).then(lots).otherwise(0).cum_sum(),
+    ).with_columns(delta=pl.col("bought") - pl.col("sold"))
+    rows = timed(per_pixel(sums, "delta", width_px=WIDTH_PX // 2), zone)
+    lines = rows.unpivot(["bought", "sold", "delta"], index="time", variable_name="flow", value_name="lots")
+    looks = {"bought": (BUY, [6, 3]), "sold": (SELL, [2, 2]), "delta": ("#808080", [1, 0])}
+    scales = [alt.Scale(domain=list(looks), range=[look[part] for look in looks.values()]) for part in (0, 1)]
+    flow = (
+        plotted(lines)
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            time_axis(rows, zone),
+            alt.Y("lots:Q", title="lots", axis=alt.Axis(format=",d")),
+            color=alt.Color("flow:N", title=None, scale=scales[0]),
+            strokeDash=alt.StrokeDash("flow:N", title=None, scale=scales[1]),
+        )
     )
-    zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color=INK, strokeDash=[3, 3]).encode(y="zero:Q")
-    return layered(zero, line, title=title, subtitle="lots bought less lots sold by aggressors", height_px=160)
+    final = sums.tail(1)
+    subtitle = f"delta: bought less sold by aggressors, {final['delta'].item():+,} lots in the end"
+    return layered(rule("y", 0), flow, title=title, subtitle=subtitle)

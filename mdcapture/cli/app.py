@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdcapture.cli import capturing, keeping, reading, settings
+from mdcapture.cli import analysing, capturing, exporting, keeping, reading, replaying, settings, watching
 
 __all__ = ["app"]
 
@@ -43,7 +43,7 @@ def _root(
         os.environ["MDCAPTURE_DEBUG"] = "1"
 
 
-for commands in (capturing, reading, keeping):
+for commands in (capturing, reading, analysing, exporting, replaying, keeping, watching):
     for command in commands.COMMANDS:
         app.command()(command)
 app.command("import")(capturing.import_)

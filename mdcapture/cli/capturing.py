@@ -56,6 +56,13 @@ def capture(
     stats: Annotated[
         str, typer.Option(help="Live statistics on stderr: auto, live, plain, json or none.", metavar="HOW")
     ] = "auto",
+    log_file: Annotated[
+        Path | None, typer.Option(help="Log to this file instead of stderr; SIGHUP reopens it.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="How the log is written: text or json.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve figures for Prometheus at this port of this machine; 0 for any.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Capture quotes, trades and market depth until interrupted.
@@ -64,6 +71,7 @@ def capture(
     ends the capture and seals what has arrived; a second one does not wait for the sealing.
     """
     from mdcapture.capture.recorder import Recorder
+    from mdcapture.cli.logs import reopen_log, start_log
     from mdcapture.cli.statistics import show_statistics
 
     arguments: dict[str, Any] = {
@@ -77,8 +85,13 @@ def capture(
         "depth": depth,
         "duration_s": duration,
         "count": count,
+        "log_file": None if log_file is None else str(log_file),
+        "log_format": log_format,
+        "metrics_port": metrics_port,
     }
     settings, key = _who(load_config(arguments | _pairs(setting), file=config).config)
+    start_log(settings, [key], debug=bool(os.environ.get("MDCAPTURE_DEBUG")))
+    signal.signal(signal.SIGHUP, lambda *_: reopen_log())
     with Recorder(settings, api_key=key) as recorder:
         signal.signal(signal.SIGTERM, lambda *_: recorder.stop())
         signal.signal(signal.SIGINT, _Interrupt(recorder.stop))
@@ -93,20 +106,34 @@ def import_(
     *,
     json: Json = False,
 ) -> None:
-    """Import a tape: lines of a receive time in nanoseconds, a space, and a hub record."""
+    """Import a tape (lines of a receive time in nanoseconds, a space, and a hub record), or an old SQLite file.
+
+    A SQLite file gives a session for each that it holds; what is in the lake already is not imported again.
+    """
     from mdcapture.cli.progress import counting
     from mdcapture.interop.importing import import_tape
+    from mdcapture.interop.sqlite import import_sqlite, is_sqlite
 
     with counting("messages") as progress:
-        manifest = import_tape(tape, lake_root(lake), progress=progress)
-    counts = {name: manifest.counts.get(name, 0) for name in COUNTS}
-    print_summary({"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json)
+        if is_sqlite(tape):
+            manifests = import_sqlite(tape, lake_root(lake), progress=progress)
+        else:
+            manifests = [import_tape(tape, lake_root(lake), progress=progress)]
+    if not manifests:
+        typer.echo(f"{tape}: all of it is in the lake already", err=True)
+    for manifest in manifests:
+        counts = {name: manifest.counts.get(name, 0) for name in COUNTS}
+        print_summary({"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json)
 
 
 def simulate(
     contract: Contracts = None,
+    lake: LakeFolder = None,
     *,
     tape: Annotated[str | None, typer.Option(help="Play this tape (- for standard input).", metavar="TAPE")] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Play this session of the lake: an id, a unique prefix, or latest.")
+    ] = None,
     speed: Annotated[str, typer.Option(help="Market seconds a second, or max: as fast as the clients read.")] = "1",
     rate: Annotated[float, typer.Option(help="Messages a second of each contract of the synthetic market.")] = 124.0,
     seed: Annotated[int, typer.Option(help="Of the synthetic market, of packing and of random faults.")] = 1,
@@ -122,7 +149,7 @@ def simulate(
     port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 0,
     key: Annotated[str, typer.Option(help="The API key that lets any user in.")] = "demo",
 ) -> None:
-    """Run a local gateway: a tape, or a synthetic market. Its first line names its addresses.
+    """Run a local gateway: a tape, a captured session, or a synthetic market. Its first line names its addresses.
 
     Point `mdcapture capture --gateway` at the `api` address; any user name and the key `demo` will do.
     """
@@ -131,6 +158,8 @@ def simulate(
     serve(
         SimulatorConfig(
             tape=tape,
+            session=session,
+            lake=str(lake_root(lake)),
             speed=parse_speed(speed),
             contracts=tuple(contract or ()),
             rate=rate,

@@ -1,17 +1,68 @@
-"""Commands that look after the lake: `recover`, `compact`."""
+"""Commands that look after the lake: `verify`, `recover`, `compact`, `backup`, `prune`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from mdcapture.cli.capturing import COUNTS, print_summary
 from mdcapture.cli.options import Json, LakeFolder, lake_root
+from mdcapture.config import parse_duration
+from mdcapture.errors import UsageError
+
+if TYPE_CHECKING:
+    from mdcapture.lake.manifest import Manifest
 
 __all__ = ["COMMANDS"]
 
+_NS_PER_S = 1_000_000_000
+
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest.")]
+Sessions = Annotated[
+    list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids, unique prefixes, or latest; all without.")
+]
+
+
+def verify(
+    sessions: Sessions = None,
+    lake: LakeFolder = None,
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode all the original text again, and compare it.")] = False,
+    json: Json = False,
+) -> None:
+    """Prove from the files alone that sessions hold all that they say; exit code 1 if one does not.
+
+    Files and checksums, rows and their order, every message once, every entry a row or a reject. A session that is
+    being recorded is proven as far as it is sealed.
+    """
+    from mdcapture.cli.progress import counting
+    from mdcapture.lake.catalog import open_catalog
+    from mdcapture.lake.verify import verify as verify_session
+
+    root = lake_root(lake)
+    catalog = open_catalog(root)
+    ids = list(dict.fromkeys(map(catalog.find, sessions))) if sessions else catalog.session_ids()
+    found = {}
+    with counting("sessions verified") as progress:
+        for number, session_id in enumerate(ids, 1):
+            found[session_id] = verify_session(root, session_id, deep=deep)
+            progress(number)
+    ok = not any(found.values())
+    if json:
+        rows = [{"session_id": one, "ok": not wrong, "problems": wrong} for one, wrong in found.items()]
+        typer.echo(msgspec.json.encode({"ok": ok, "sessions": rows}).decode())
+    else:
+        for session_id, problems in found.items():
+            typer.echo(f"{session_id}: {f'{len(problems)} problems' if problems else 'ok'}")
+            for problem in problems:
+                typer.echo(f"  {problem}")
+    if not ok:
+        raise typer.Exit(1)
 
 
 def recover(lake: LakeFolder = None, *, json: Json = False) -> None:
@@ -36,4 +87,97 @@ def compact(session: Session, lake: LakeFolder = None) -> None:
     typer.echo(f"{manifest.session_id}: {len(manifest.files)} files")
 
 
-COMMANDS = (recover, compact)
+def backup(
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="The folder of the copy.")],
+    lake: LakeFolder = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Bring a copy of the lake up to date, also while it is recorded; the copy is a lake.
+
+    Only what is not there yet is copied. Sessions that were pruned stay in the copy. Prove it by `mdcapture verify
+    --lake DEST`; exit code 1 if a session could not be copied because it is damaged.
+    """
+    from mdcapture.cli.progress import counting
+    from mdcapture.lake.backup import back_up
+
+    with counting("bytes copied") as progress:
+        done = back_up(lake_root(lake), destination, progress=progress)
+    if json:
+        typer.echo(msgspec.json.encode(done).decode())
+    else:
+        typer.echo(f"{done.sessions} sessions: {done.files} files copied, {done.bytes / 1e6:,.1f} MB")
+        for problem in done.problems:
+            typer.echo(f"  {problem}")
+    if done.problems:
+        raise typer.Exit(1)
+
+
+def prune(
+    sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="Only these.")] = None,
+    lake: LakeFolder = None,
+    *,
+    older_than: Annotated[
+        float | None,
+        typer.Option(metavar="TIME", parser=parse_duration, help="Only those that ended so long ago: 30d, 12h."),
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="Never one of the newest so many.", min=0)] = None,
+    backed_up: Annotated[
+        Path | None, typer.Option(metavar="DEST", help="Only those whose every file is in this backup, too.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove sessions for good: those that meet every condition that is given; never one that is recorded."""
+    from mdcapture.lake.prune import prune as prune_session
+
+    root = lake_root(lake)
+    chosen = _prunable(root, sessions, older_than, keep, backed_up)
+    if not json:
+        for manifest in chosen:
+            typer.echo(f"{manifest.session_id}: {_bytes(manifest) / 1e6:,.1f} MB")
+    if not dry_run:
+        if chosen and not yes:
+            _ask(f"Remove {_so_much(chosen)} for good?")
+        for manifest in chosen:
+            prune_session(root, manifest.session_id)
+    if json:
+        rows: list[dict[str, Any]] = [{"session_id": one.session_id, "bytes": _bytes(one)} for one in chosen]
+        typer.echo(msgspec.json.encode({"removed": not dry_run, "sessions": rows}).decode())
+    else:
+        typer.echo(f"{_so_much(chosen)} {'would be' if dry_run else 'are'} removed")
+
+
+def _prunable(
+    root: Path, sessions: list[str] | None, older_than_s: float | None, keep: int | None, backup: Path | None
+) -> list[Manifest]:
+    from mdcapture.lake.catalog import open_catalog
+    from mdcapture.lake.prune import prunable
+
+    if not sessions and older_than_s is None and keep is None:
+        raise UsageError("nothing says what to remove: name sessions, or give --older-than or --keep")
+    return prunable(
+        root,
+        ids=[open_catalog(root).find(one) for one in sessions] if sessions else None,
+        before_ns=None if older_than_s is None else time.time_ns() - int(older_than_s * _NS_PER_S),
+        keep=keep,
+        backup=backup,
+    )
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to be asked: --yes removes them, --dry-run only lists them")
+    typer.confirm(question, abort=True, err=True)
+
+
+def _so_much(manifests: list[Manifest]) -> str:
+    return f"{len(manifests)} sessions ({sum(map(_bytes, manifests)) / 1e6:,.1f} MB)"
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(file.bytes for file in manifest.files)
+
+
+COMMANDS = (verify, recover, compact, backup, prune)

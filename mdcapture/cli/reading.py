@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from mdcapture.lake.catalog import Snapshot
 
 __all__ = ["COMMANDS"]
+
+
+class Dialect(StrEnum):
+    """Whose SQL a query is."""
+
+    DUCKDB = "duckdb"
+    SQLITE = "sqlite"
 
 
 def sessions(lake: LakeFolder = None, *, format_: OutputFormat = None, json: Json = False) -> None:
@@ -37,12 +45,15 @@ def _row(session: Snapshot) -> dict[str, Any]:
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="One statement in DuckDB's dialect; - reads it from standard input.")],
+    query: Annotated[str, typer.Argument(help="One statement; - reads it from standard input.")],
     lake: LakeFolder = None,
     session: Annotated[
         str | None, typer.Option(metavar="SESSION", help="Only this session: an id, a unique prefix, or latest.")
     ] = None,
     *,
+    dialect: Annotated[
+        Dialect, typer.Option(help="Of the query: sqlite runs those of the replaced system (docs/sqlite.md).")
+    ] = Dialect.DUCKDB,
     unrestricted: Annotated[
         bool, typer.Option("--unrestricted", help="Let the query read and write files outside of the lake.")
     ] = False,
@@ -61,8 +72,14 @@ def sql(
 
     catalog = open_catalog(lake_root(lake))
     only = None if session is None else [catalog.find(session)]
-    with Database(catalog, only, restricted=not unrestricted) as database:
-        rows = database.stream(sys.stdin.read() if query == "-" else query)
+    text = sys.stdin.read() if query == "-" else query
+    engine: type[Database] = Database
+    if dialect is Dialect.SQLITE:
+        from mdcapture.query.sqlite import SQLiteDatabase
+
+        engine = SQLiteDatabase
+    with engine(catalog, only, restricted=not unrestricted) as database:
+        rows = database.stream(text)
         most = TABLE_ROWS if limit is None else limit or None
         write_rows(rows.names, rows.batches, chosen_format(format_, json=json).value, limit=most)
 

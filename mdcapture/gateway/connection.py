@@ -146,6 +146,9 @@ class Connection:
 
         Returns:
             None when the hub has done it; otherwise why not.
+
+        Raises:
+            TimeoutError: The hub has not answered in time.
         """
         invocation_id, message = self._protocol.invoke(target, argument)
         answer: asyncio.Future[str | None] = self._loop.create_future()
@@ -155,7 +158,7 @@ class Connection:
             async with asyncio.timeout(self._timing.completion_s):
                 return await answer
         except TimeoutError:
-            return f"no completion within {self._timing.completion_s:g} s"
+            raise TimeoutError(f"no completion within {self._timing.completion_s:g} s") from None
         finally:
             self._pending.pop(invocation_id, None)
 

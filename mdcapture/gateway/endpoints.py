@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -69,7 +70,17 @@ def _split(url: str, schemes: tuple[str, ...], option: str) -> SplitResult:
         problem = "it names no host"
     elif "@" in parts.netloc or parts.query or parts.fragment:
         problem = "it holds a user, a query or a fragment; a token never belongs into it"
+    elif parts.scheme in ("http", "ws") and not _is_loopback(parts.hostname):
+        problem = "plain http and ws are for this machine only, or else the key travels unencrypted: use https or wss"
     if problem is not None:
         names = ", ".join(PRESETS)
         raise UsageError(f"{option} is no gateway's address: {problem}. Give a URL, or a name such as {names}")
     return parts
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

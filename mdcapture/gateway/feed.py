@@ -1,4 +1,7 @@
-"""What the local gateway plays: data messages in the order of time, from a tape or (see `market.py`) from a model."""
+"""What the local gateway plays: data messages in the order of time, from a tape.
+
+A captured session is in `captured.py`, a model in `market.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["EVERYONE", "Feed", "Message", "TapeFeed"]
+__all__ = ["EVERYONE", "Feed", "Message", "RecordedFeed", "TapeFeed"]
 
 EVERYONE: Final = "everyone"
 _STREAMS: Final = {"gatewayquote": "quotes", "gatewaytrade": "trades", "gatewaydepth": "depth"}
@@ -49,8 +52,33 @@ class Feed(Protocol):
         """The state that a new subscriber is told, as of the last message that was taken from `play`."""
 
 
-class TapeFeed:
-    """A tape, exactly as it is; its first records tell the contracts.
+class RecordedFeed:
+    """Records as they came, exactly and no others; the first of them tell the contracts.
+
+    Args:
+        records: Receive times (ns UTC) and hub records, in their order.
+    """
+
+    def __init__(self, records: Iterator[tuple[int, bytes]]) -> None:
+        messages = (Message(time_ns, *_address(record), record) for time_ns, record in records)
+        head = list(islice(messages, _HEAD_RECORDS))
+        self._messages = chain(head, messages)
+        self._origin_ns = head[0].time_ns if head else None
+        ids = dict.fromkeys(message.contract_id for message in head if message.contract_id)
+        self.contracts: Sequence[Contract] = [_contract(contract_id) for contract_id in ids]
+        self.active = frozenset(ids)
+
+    def play(self, now_ns: int) -> tuple[int, Iterator[Message]]:
+        """Their own time and records; they can be played once."""
+        return now_ns if self._origin_ns is None else self._origin_ns, self._messages
+
+    def snapshot(self, stream: str, contract_id: str) -> list[Message]:  # noqa: ARG002 - a Feed's door
+        """Nothing: what goes out is what was recorded and no more."""
+        return []
+
+
+class TapeFeed(RecordedFeed):
+    """A tape, exactly as it is.
 
     Args:
         source: See `read_tape`.
@@ -60,21 +88,7 @@ class TapeFeed:
     """
 
     def __init__(self, source: str | Path) -> None:
-        messages = (Message(time_ns, *_address(record), record) for time_ns, record in read_tape(source))
-        head = list(islice(messages, _HEAD_RECORDS))
-        self._messages = chain(head, messages)
-        self._origin_ns = head[0].time_ns if head else None
-        ids = dict.fromkeys(message.contract_id for message in head if message.contract_id)
-        self.contracts = [_contract(contract_id) for contract_id in ids]
-        self.active = frozenset(ids)
-
-    def play(self, now_ns: int) -> tuple[int, Iterator[Message]]:
-        """The tape's own time and records; it can be played once."""
-        return now_ns if self._origin_ns is None else self._origin_ns, self._messages
-
-    def snapshot(self, stream: str, contract_id: str) -> list[Message]:  # noqa: ARG002 - a Feed's door
-        """Nothing: what goes out is the tape and no more."""
-        return []
+        super().__init__(read_tape(source))
 
 
 class _Invocation(msgspec.Struct, gc=False):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from random import random as random_fraction
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
@@ -35,6 +36,7 @@ _METHODS: Final[dict[Stream, str]] = {
     "trades": "ContractTrades",
     "depth": "ContractMarketDepth",
 }
+_UNANSWERED: Final = 3
 
 
 class Subscription(NamedTuple):
@@ -166,9 +168,11 @@ class Hub:
                 del self._wanted[subscription]
                 self._pursue(subscription, self._let_go)
 
-    def resubscribe(self, subscription: Subscription) -> None:
+    def resubscribe(self, subscription: Subscription, reason: str = "") -> None:
         """End a subscription and make it anew, for a stream that has fallen silent; its incidents tell how it went."""
-        if subscription in self._wanted:
+        if subscription in self._wanted and self._connection is not None:
+            now_ns = self._clock()
+            self._tell(IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
             self._pursue(subscription, self._renew)
 
     # Connections.
@@ -262,9 +266,10 @@ class Hub:
         task.add_done_callback(ended)
 
     async def _keep_subscribed(self, connection: Connection, subscription: Subscription) -> None:
-        """Subscribe, as often as it takes."""
+        """Subscribe, as often as it takes; a hub that pings but does not answer is given up for a new connection."""
         backoff = Backoff(self._policy, self._random)
         stream, contract_id = subscription
+        unanswered = 0
         while True:
             sent_ns = self._clock()
 
@@ -272,15 +277,22 @@ class Hub:
                 self._tell(IncidentKind.SUBSCRIBED, sent_ns, self._clock(), subscription=subscription)
 
             self._tell(IncidentKind.SUBSCRIBING, sent_ns, None, subscription=subscription)
-            refusal = await connection.invoke(f"Subscribe{_METHODS[stream]}", contract_id, succeeded)
+            try:
+                refusal = await connection.invoke(f"Subscribe{_METHODS[stream]}", contract_id, succeeded)
+            except TimeoutError as error:
+                refusal = str(error)
+                unanswered += 1
             if refusal is None:
                 return
             self._tell(IncidentKind.SUBSCRIBE_FAILED, sent_ns, self._clock(), refusal, subscription)
+            if unanswered >= _UNANSWERED:
+                raise UnreachableError(f"the hub has not answered {unanswered} subscriptions to {stream}: {refusal}")
             await asyncio.sleep(backoff.pause_s(RefusedError(refusal)))
 
     async def _let_go(self, connection: Connection, subscription: Subscription) -> None:
         stream, contract_id = subscription
-        await connection.invoke(f"Unsubscribe{_METHODS[stream]}", contract_id)
+        with suppress(TimeoutError):
+            await connection.invoke(f"Unsubscribe{_METHODS[stream]}", contract_id)
 
     async def _renew(self, connection: Connection, subscription: Subscription) -> None:
         await self._let_go(connection, subscription)

@@ -23,6 +23,7 @@ from mdcapture.errors import ConfigError, GatewayError, ProtocolError, RefusedEr
 from mdcapture.gateway.refusals import network_error, quoted, retry_after_s, status_error
 from mdcapture.gateway.retry import Backoff, RateLimit, RetryPolicy, Verdict, verdict
 from mdcapture.lake.manifest import Contract
+from mdcapture.lake.schema import Bar
 from mdcapture.wire.timestamps import format_ns, parse_ns
 
 if TYPE_CHECKING:
@@ -93,17 +94,6 @@ class BarUnit(IntEnum):
     DAY = 4
     WEEK = 5
     MONTH = 6
-
-
-class Bar(NamedTuple):
-    """Open, high, low, close and volume of the time from `start_ns` (nanoseconds since the epoch, UTC) on."""
-
-    start_ns: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: int
 
 
 class _Answer(msgspec.Struct, rename="camel"):

@@ -76,6 +76,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tape: The tape to play (`-` is the standard input); None for the synthetic market.
+        session: The captured session to play instead (an id, a unique prefix, or `latest`).
+        lake: The folder of its lake.
         speed: Market seconds in a second; infinite (`max`) is as fast as the clients read.
         contracts: What the synthetic market lists, as ids, names or roots; empty is all that it knows, where the
             expiries that are not yet active trade little.
@@ -99,6 +101,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     tape: str | None = None
+    session: str | None = None
+    lake: str = "data"
     speed: float = 1.0
     contracts: tuple[str, ...] = ()
     rate: float = 124.0
@@ -312,8 +316,14 @@ def _at_s(fault: Fault) -> float:
 
 
 def _feed(config: SimulatorConfig) -> Feed:
+    if config.tape is not None and config.session is not None:
+        raise UsageError("the local gateway plays a tape or a session, not both")
     if config.tape is not None:
         return TapeFeed(config.tape)
+    if config.session is not None:
+        from mdcapture.gateway.captured import SessionFeed  # noqa: PLC0415  # the lake takes its time to load
+
+        return SessionFeed(config.lake, config.session)
     listings = list_contracts(datetime.now(UTC).date())
     if config.contracts:
         listings = select(config.contracts, listings)

@@ -97,6 +97,7 @@ def _session(root: Path, destination: Path, session_id: str) -> Iterator[int]:
                 _copy(root, target, file)
                 yield file.bytes
         if manifest.state == "open":
+            make_folder(journal_folder(destination, session_id))  # there may be no segment yet
             found = segments(journal_folder(root, session_id))
             for number, path in found.items():
                 if number > manifest.sealed_segment:
@@ -165,7 +166,6 @@ def _copy_segment(path: Path, target: Path, *, grows: bool) -> int:
     if grows:
         torn = (block.offset for block in read_blocks(data) if isinstance(block, Damage) and block.torn)
         data = data[: next(torn, len(data))]
-    make_folder(target.parent)
     temporary = target.with_name(target.name + TEMPORARY)
     with storage_errors(target):
         with create_file(temporary) as copy:

@@ -88,7 +88,6 @@ class IncidentKind(StrEnum):
     HANDLER_FAILED = "handler_failed"
     LOST = "lost"
     JOURNAL_DAMAGED = "journal_damaged"
-    STOPPED = "stopped"
 
 
 GAP_KINDS: Final = (IncidentKind.GAP, IncidentKind.STALLED, IncidentKind.JOURNAL_DAMAGED)

@@ -8,6 +8,10 @@ Views (`describe <view>` lists the columns):
                    symbol; received_timestamp, exchange_timestamp, … for each time in ns (UTC, microseconds, cut);
                    trades.trade_type (= side)
     market_depth   depth, with depth_type (= dom_type) and side as text
+    gaps           one row a stream of a contract and time in which it can be missing messages, after from_ns (its last
+                   good message) and before to_ns (its first new one): clean rows are those that no gap holds,
+                   `from trades t anti join gaps g on t.session_id = g.session_id and t.contract_id = g.contract_id
+                   and g.stream = 'trades' and t.recv_ns > g.from_ns and t.recv_ns < g.to_ns`
     sessions       one row a session: status, times, contracts, rows by table
     contracts      one row a session and contract: tick size and value
 
@@ -32,7 +36,7 @@ import duckdb
 from mdcapture.errors import UsageError
 from mdcapture.lake.catalog import contracts_table, reread, sessions_table
 from mdcapture.lake.columns import arrow_schema
-from mdcapture.lake.schema import PARTITIONS, TABLES, DomType
+from mdcapture.lake.schema import GAP_KINDS, NO_END_NS, PARTITIONS, STREAMS, TABLES, DomType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +82,8 @@ _TABLE_VIEWS: Final = {
     "market_depth": _View("depth", {"depth_type": "dom_type", "side": _SIDE}, raw_data=True),
 }
 _CATALOG_VIEWS: Final = {"sessions": sessions_table, "contracts": contracts_table}
-VIEWS: Final = (*_TABLE_VIEWS, *_CATALOG_VIEWS)
+_GAPS: Final = "gaps"
+VIEWS: Final = (*_TABLE_VIEWS, _GAPS, *_CATALOG_VIEWS)
 """The names of the views."""
 
 
@@ -235,6 +240,9 @@ def _define(cursor: duckdb.DuckDBPyConnection, root: Path, snapshots: Sequence[S
             if view.raw_data and _RAW_DATA in words:
                 rows = _with_raw_data(rows, source("messages"))
             cursor.execute(f"CREATE TEMP VIEW {name} AS {rows}")
+    if _GAPS in wanted:
+        cursor.register("known_contracts", contracts_table(snapshots))
+        cursor.execute(f"CREATE TEMP VIEW {_GAPS} AS {_gaps(source('incidents'))}")
     for name, table_of in _CATALOG_VIEWS.items():
         if name in wanted:
             cursor.register(name, table_of(snapshots))
@@ -272,6 +280,24 @@ def _rows(view: _View, source: str) -> str:
         *(f"utc({column}) AS {name}" for name, column in times.items()),
     ]
     return f"SELECT {', '.join(columns)} FROM ({source})"
+
+
+def _gaps(incidents: str) -> str:
+    """A row for each stream and contract that an incident is about; one that was told twice is the longer one."""
+    return f"""
+        WITH told AS (
+            SELECT session_id, known.contract_id, streams.stream, from_ns, coalesce(max(to_ns), {NO_END_NS}) AS to_ns
+            FROM ({incidents}) AS incidents
+            JOIN (SELECT session_id, contract_id FROM known_contracts) AS known USING (session_id)
+            JOIN (VALUES {", ".join(f"({_quoted(stream)})" for stream in STREAMS)}) AS streams(stream)
+              ON coalesce(incidents.stream, streams.stream) = streams.stream
+            WHERE kind IN ({", ".join(map(_quoted, GAP_KINDS))})
+              AND coalesce(incidents.contract_id, known.contract_id) = known.contract_id
+            GROUP BY ALL
+        )
+        SELECT session_id, contract_id, symbol_of(contract_id) AS symbol, stream, from_ns, to_ns,
+            utc(from_ns) AS from_timestamp, utc(to_ns) AS to_timestamp
+        FROM told ORDER BY ALL"""
 
 
 def _with_raw_data(rows: str, messages: str) -> str:

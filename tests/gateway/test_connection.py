@@ -38,6 +38,7 @@ from mdcapture.gateway.connection import Timing
 from mdcapture.gateway.hub import Hub, Subscription
 from mdcapture.gateway.retry import RetryPolicy
 from mdcapture.lake.schema import IncidentKind
+from mdcapture.wire.signalr import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -209,6 +210,29 @@ async def test_thirty_seconds_without_a_byte_are_death(ping_s: float, pings_s: l
     (lost,) = listener.of("disconnected")
     assert (lost.from_ns, lost.to_ns) == (0, 30 * S)
     assert "silent for 30 s" in lost.detail
+
+
+@virtual_time
+async def test_what_came_whole_before_a_record_beyond_all_bounds_is_kept():
+    endless = "x" * (MAX_RECORD_BYTES - 1000)
+
+    async def script(call: Call) -> None:
+        await call.complete()
+        if call.number == 1:
+            await call.socket.send(f"{record(1).decode()}\x1e{record(2).decode()}\x1e{endless}")
+            await call.socket.send("x" * 2000)
+            await asyncio.sleep(1)
+            await call.socket.send("x")
+        else:
+            await call.send(record(3))
+
+    listener = Listener(seen(3))
+    async with FakeHub(script) as server:
+        await capture(server.url, listener)
+    assert listener.records == [record(1), record(2), record(3)]
+    assert listener.connections == [1, 1, 2]
+    (lost,) = listener.of("disconnected")
+    assert "longer than" in lost.detail
 
 
 @virtual_time

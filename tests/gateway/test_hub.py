@@ -153,6 +153,61 @@ async def test_streams_come_and_go_on_a_running_connection():
 
 
 @virtual_time
+async def test_to_subscribe_anew_is_told_with_its_reason_before_it_is_done():
+    async with FakeHub() as server:
+        listener = Listener(lambda it: len(it.of("subscribed")) == 2)
+        task = asyncio.create_task(capture(server.url, listener))
+        await asyncio.sleep(1)
+        listener.hub.resubscribe(TRADES, "silent for 60 s")
+        await task
+    assert [kind for kind, _ in listener.log][-3:] == ["resubscribed", "subscribing", "subscribed"]
+    (told,) = listener.of("resubscribed")
+    assert (told.stream, told.contract_id, told.from_ns, told.detail) == (*TRADES, 1 * S, "silent for 60 s")
+
+
+@virtual_time
+async def test_without_a_connection_there_is_nothing_to_subscribe_anew():
+    listener = Listener(lambda it: it.of("reconnecting"))
+    async with FakeHub(statuses=[(503, {})]) as server:
+        hub = await capture(server.url, listener)
+    hub.resubscribe(TRADES)
+    hub.reconnect("nothing")
+    assert listener.of("resubscribed") == []
+
+
+@virtual_time
+async def test_a_subscription_that_can_not_be_ended_is_made_anew_all_the_same():
+    async def script(call: Call) -> None:
+        if not call.target.startswith("Unsubscribe"):
+            await call.complete()
+
+    async with FakeHub(script) as server:
+        listener = Listener(lambda it: len(it.of("subscribed")) == 2)
+        task = asyncio.create_task(capture(server.url, listener, timing=Timing(completion_s=10)))
+        await asyncio.sleep(1)
+        listener.hub.resubscribe(TRADES)
+        await task
+    assert [each.from_ns for each in listener.of("subscribed")] == [0, 11 * S]
+
+
+@virtual_time
+async def test_a_hub_that_pings_but_does_not_answer_is_given_up():
+    async def script(call: Call) -> None:
+        if call.number == 2:
+            await call.complete()
+        else:
+            await call.ping_for(100)
+
+    listener = Listener(lambda it: it.of("subscribed"))
+    async with FakeHub(lambda call: aside(script(call))) as server:
+        await capture(server.url, listener, timing=Timing(completion_s=10), policy=RetryPolicy(first_s=1, max_s=2))
+    assert len(listener.of("subscribe_failed")) == 3
+    (lost,) = listener.of("disconnected")
+    assert "has not answered 3 subscriptions to trades" in lost.detail
+    assert lost.to_ns == (10 + 1 + 10 + 2 + 10) * S
+
+
+@virtual_time
 async def test_what_was_unsubscribed_stays_away_after_a_reconnect():
     async with FakeHub() as server:
         listener = Listener(lambda it: len(it.of("subscribed")) == 3)

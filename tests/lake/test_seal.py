@@ -73,7 +73,7 @@ def journaled(root: Path, roll_after: int | None) -> tuple[list[tuple[Any, ...]]
             session.receive(text)
             if number == roll_after:
                 session.roll()
-        session.note(IncidentKind.STOPPED)
+        session.note(IncidentKind.LIMIT)
     times = [START_NS + (number + 1) * MS for number in range(10)]
     messages = [(number, times[number], text.decode()) for number, text in enumerate(texts)]
     trades = [(number, times[number], 4800 + number / 4, number + 1, 0, ES, SESSION) for number in range(10)]
@@ -89,7 +89,7 @@ def test_a_crash_at_any_step_of_sealing_loses_and_doubles_nothing(tmp_path: Path
         query = "select seq, recv_ns, price, volume, side, contract_id, session_id from {trades} order by seq"
         assert select(root, query) == trades, step
         kinds = select(root, "select seq, kind from {incidents} order by seq")
-        assert kinds == [(0, "connected"), (10, "stopped")], step
+        assert kinds == [(0, "connected"), (10, "limit")], step
         assert leftovers(root) == [], step
         assert verify(root, SESSION, deep=True) == [], step
         assert len(list(root.glob("trades/**/*.parquet"))) == 1, step

@@ -1,0 +1,196 @@
+"""From a session to its figures: every metric of the catalogue, or the reason why there is none."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from mdcapture.analysis.catalogue import METRICS
+from mdcapture.analysis.extract import Extract, Source, take
+from mdcapture.analysis.figures import PARTS, tall
+from mdcapture.analysis.hours import Moment, Window, cut, regular_windows
+from mdcapture.analysis.pairs import pair_figures, together
+from mdcapture.analysis.result import COLUMNS, Analysis
+from mdcapture.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mdcapture.lake.manifest import Contract
+
+__all__ = ["analyze", "extracts", "figures"]
+
+_CORRELATIONS: Final = "correlations"
+
+
+def analyze(
+    source: Source,
+    contracts: Sequence[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    *,
+    regular_hours: bool = False,
+    every_ns: int | None = None,
+) -> Analysis:
+    """Compute every metric that the data of a session support.
+
+    Args:
+        source: The session.
+        contracts: Their ids or names; without them, all that it has.
+        start: From when on; by default from the first message.
+        end: Until before when; by default with the last message.
+        regular_hours: Only the hours of regular trading (see `hours.regular_windows`).
+        every_ns: Compute each interval of this length for itself (whole multiples in UTC).
+
+    Raises:
+        NotFoundError: The session has no such contract, or nothing at all.
+        UsageError: The times leave nothing, or the interval is not positive.
+    """
+    return figures(
+        source.session_id,
+        extracts(source, contracts, start, end, regular_hours=regular_hours, every_ns=every_ns),
+    )
+
+
+def extracts(
+    source: Source,
+    contracts: Sequence[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    *,
+    regular_hours: bool = False,
+    every_ns: int | None = None,
+) -> list[Extract]:
+    """What `analyze` reads, an extract a contract; arguments and errors are its own."""
+    if every_ns is not None and every_ns <= 0:
+        raise UsageError(f"an interval is longer than nothing, not {every_ns} ns: nothing was computed")
+    first_ns, last_ns = source.start_ns, source.end_ns
+    if first_ns is None or last_ns is None:
+        raise NotFoundError(f"{source.session_id} holds no message yet: there is nothing to analyze")
+    whole = cut(Window(first_ns, last_ns + 1), start, end)
+    chosen = _chosen(source, contracts)
+    parts = {one.contract_id: regular_windows(_root(one), whole) if regular_hours else [whole] for one in chosen}
+    open_ones = [one for one in chosen if parts[one.contract_id]]
+    if not open_ones:
+        raise UsageError("no regular trading hours lie within these times: nothing was computed")
+    return [take(source, one, parts[one.contract_id], every_ns=every_ns) for one in open_ones]
+
+
+def _chosen(source: Source, names: Sequence[str] | None) -> list[Contract]:
+    known = list(source.contracts)
+    if not names:
+        return known
+    by_name = {one.name: one for one in known} | {one.contract_id: one for one in known}
+    for name in names:
+        if name not in by_name:
+            listed = ", ".join(one.name or one.contract_id for one in known)
+            raise NotFoundError(f"{source.session_id} has no contract {name}; it has {listed}")
+    return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def _root(contract: Contract) -> str:
+    """`MNQ` of `CON.F.US.MNQ.Z26`."""
+    parts = contract.contract_id.split(".")
+    return parts[-2] if len(parts) > 1 else parts[0]
+
+
+def figures(session_id: str, parts: Sequence[Extract]) -> Analysis:
+    """The figures of extracts of one session."""
+    rows = [_of_contract(x) for x in parts]
+    if len(parts) > 1:
+        rows.append(_of_pairs(parts))
+    order = {metric: place for place, metric in enumerate(METRICS)}
+    place = pl.col("metric").replace_strict(order, return_dtype=pl.Int64)
+    contract = pl.col("contract_id").replace_strict(
+        {x.contract.contract_id: number for number, x in enumerate(parts)}, return_dtype=pl.Int64
+    )
+    table = pl.concat(rows, how="diagonal").with_columns(session_id=pl.lit(session_id))
+    return Analysis(
+        session_id=session_id,
+        contracts=tuple(x.contract for x in parts),
+        windows=parts[0].windows,
+        every_ns=parts[0].every_ns,
+        figures=table.sort(pl.col("other_id").is_not_null(), "start_ns", contract, place, "other_id").select(COLUMNS),
+        left_out=tuple(_left_out(parts)),
+    )
+
+
+def _of_contract(x: Extract) -> pl.DataFrame:
+    """A row an interval and metric, whether it could be computed or not."""
+    made = chain.from_iterable(part(x) for part, needs in PARTS.items() if needs <= x.streams)
+    names = [name for name, metric in METRICS.items() if metric.group != _CORRELATIONS]
+    wanted = _intervals(x).join(_catalogue(names, x), how="cross")
+    found = pl.concat([_EMPTY, *map(tall, made)])
+    rows = wanted.join(found, on=["session_id", "metric"], how="left")
+    return _judged(rows).with_columns(contract_id=pl.lit(x.contract.contract_id), other_id=pl.lit(None, pl.String))
+
+
+_EMPTY: Final = pl.DataFrame(
+    schema={"session_id": pl.String, "metric": pl.String, "value": pl.Float64, "error": pl.Float64, "n": pl.Int64}
+)
+
+
+def _of_pairs(parts: Sequence[Extract]) -> pl.DataFrame:
+    pair = {"contract_x": "contract_id", "contract_y": "other_id"}
+    found = pl.concat(tall(wide, *pair) for wide in pair_figures(together(parts)))
+    names = [name for name, metric in METRICS.items() if metric.group == _CORRELATIONS]
+    wanted = found.select("session_id", *pair).unique().join(_catalogue(names, parts[0]), how="cross")
+    rows = wanted.join(found, on=["session_id", "metric", *pair], how="left")
+    return _judged(rows.join(_intervals(parts[0]), on="session_id")).rename(pair)
+
+
+def _intervals(x: Extract) -> pl.DataFrame:
+    by_interval = x.spans.group_by("session_id", maintain_order=True)
+    return by_interval.agg(start_ns=pl.col("from_ns").min(), end_ns=pl.col("to_ns").max())
+
+
+def _catalogue(names: Iterable[str], x: Extract) -> pl.DataFrame:
+    """The metrics as rows, with what this contract lacks for each."""
+    rows = [
+        (name, metric.group, metric.unit, metric.least, metric.counts, _lacking(metric.needs, x))
+        for name, metric in ((name, METRICS[name]) for name in names)
+    ]
+    names_of_columns = ["metric", "group", "unit", "least", "counts", "lacking"]
+    return pl.DataFrame(rows, names_of_columns, orient="row", schema_overrides={"lacking": pl.String})
+
+
+def _lacking(needs: Sequence[str], x: Extract) -> str | None:
+    missing = [stream for stream in needs if stream != "contracts" and stream not in x.streams]
+    return f"no {' and no '.join(missing)}" if missing else None
+
+
+def _left_out(parts: Sequence[Extract]) -> Iterator[str]:
+    for x in parts:
+        missing_s = int((x.missing["to_ns"] - x.missing["from_ns"]).sum()) / 1e9
+        if missing_s:
+            yield f"{x.name}: {x.missing.height} gaps, {missing_s:,.3f} s together; no figure reaches across one"
+        for stream in ("quotes", "trades", "depth"):
+            if stream not in x.streams:
+                yield f"{x.name}: no {stream}, and nothing that needs them"
+        if x.modelled is not x:
+            yield (
+                f"{x.name}: models of single orders are of {x.modelled.trades.height:,} of {x.trades.height:,} trades, "
+                "in blocks that are spread over all of the time"
+            )
+    if len(parts) == 1:
+        yield "correlations: they need two contracts, and this is one"
+
+
+def _judged(rows: pl.DataFrame) -> pl.DataFrame:
+    """Take back what too small a sample says, and note why a value is not there."""
+    few = pl.col("n") < pl.col("least")
+    note = (
+        pl.when(pl.col("lacking").is_not_null())
+        .then("lacking")
+        .when(few)
+        .then(pl.format("only {} {}, {} are needed", "n", "counts", "least"))
+        .when(pl.col("value").is_null())
+        .then(pl.lit("not determined by these data"))
+    )
+    return rows.with_columns(
+        value=pl.when(~few.fill_null(value=False)).then("value"),
+        error=pl.when(~few.fill_null(value=False)).then("error"),
+        note=note,
+    )

@@ -1,0 +1,73 @@
+"""The command that brings data out: `export`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mdcapture.cli.options import LakeFolder, lake_root
+
+__all__ = ["COMMANDS"]
+
+
+def export(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest; all for all.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="A file, a folder for a whole session, or -.")
+    ],
+    lake: LakeFolder = None,
+    *,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="csv, json, jsonl (.gz or .zst behind them), parquet, arrow, duckdb, sqlite or xlsx.  "
+            "[default: by the file's suffix; parquet for a folder]",
+        ),
+    ] = None,
+    table: Annotated[list[str] | None, typer.Option(metavar="TABLE", help="Only this one; repeat for more.")] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="SQL", help="What this gives, in DuckDB's dialect; - reads standard input.")
+    ] = None,
+    contract: Annotated[str | None, typer.Option(metavar="ID", help="Only this contract.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Received then or later: 2026-08-19T13:30Z (UTC).")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Received before.")] = None,
+) -> None:
+    """Export sessions, tables or a query to files of other tools.
+
+    A data dictionary is written beside each. What exists under the name is replaced only when all is there.
+    """
+    from mdcapture.cli.progress import counting
+    from mdcapture.interop.export import STDOUT, Selection
+    from mdcapture.interop.export import export as export_rows
+    from mdcapture.lake.catalog import open_catalog
+    from mdcapture.query.sql import Database
+
+    catalog = open_catalog(lake_root(lake))
+    only = None if session == "all" else [catalog.find(session)]
+    text = sys.stdin.read() if query == "-" else query
+    asked = Selection(table or (), text, contract, _time_ns(from_, "--from"), _time_ns(to, "--to"))
+    with Database(catalog, only, restricted=True) as database, counting("rows") as progress:
+        rows = export_rows(database, output, asked, form=format_, progress=progress)
+    if output != STDOUT:
+        typer.echo(f"{output}: {', '.join(f'{count:,} {name}' for name, count in rows.items())}", err=True)
+
+
+def _time_ns(text: str | None, option: str) -> int | None:
+    from mdcapture.errors import UsageError
+    from mdcapture.wire.timestamps import parse_ns
+
+    if text is None:
+        return None
+    try:
+        return parse_ns(text if len(text) > len("2026-08-19") else f"{text}T00")
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: write a time as 2026-08-19 or 2026-08-19T13:30:00Z ({error})") from error
+
+
+COMMANDS = (export,)

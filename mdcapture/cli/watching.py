@@ -1,0 +1,100 @@
+"""Commands that watch: `health` for a recorder, `doctor` for the machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from mdcapture.cli.options import Gateway, Json, LakeFolder, Username, lake_root
+from mdcapture.config import load_config, read_api_key
+from mdcapture.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from mdcapture.capture.doctor import Check
+    from mdcapture.config import Config
+
+__all__ = ["COMMANDS"]
+
+
+def health(
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="An id or a unique prefix; all that are recorded without.")
+    ] = None,
+    lake: LakeFolder = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Say how the recorders of a lake fare: exit code 0 if all is well, 1 if not, 3 if nothing is recorded.
+
+    The figures are those that a recorder publishes each second; older ones than ten seconds are no sign of life.
+    """
+    from mdcapture.capture.health import unfinished
+
+    root = lake_root(lake)
+    ids = [one for one in unfinished(root) if session is None or one.startswith(session)]
+    if not ids:
+        what = "no session is" if session is None else f"no session {session} is"
+        raise NotFoundError(f"{what} being recorded in {root}")
+    reports = [_report(root, one) for one in ids]
+    ok = all(report["ok"] for report in reports)
+    if json:
+        typer.echo(msgspec.json.encode({"ok": ok, "sessions": reports}).decode())
+    else:
+        typer.echo("\n".join(line for report in reports for line in _lines(report)))
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _report(root: Path, session_id: str) -> dict[str, Any]:
+    from mdcapture.capture.health import problems, read_status
+
+    figures = read_status(root, session_id)
+    found = problems(figures, time.time_ns())
+    return {"session_id": session_id, "ok": not found, "problems": found, "figures": figures}
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    from mdcapture.cli.statistics import plain_line
+
+    figures = report["figures"]
+    title = f"{report['session_id']}: no figures" if figures is None else plain_line(figures)
+    return [title, *(f"  {problem}" for problem in report["problems"])]
+
+
+def doctor(lake: LakeFolder = None, gateway: Gateway = None, username: Username = None, *, json: Json = False) -> None:
+    """Check whether this machine is fit to record; exit code 1 if something is not.
+
+    Python, the lake's disk (space, rights, how fast it syncs), journals that a crash left, the gateway, the clock by
+    the gateway's, and the credentials.
+    """
+    import asyncio
+
+    config = load_config({"lake": lake, "gateway": gateway, "username": username}).config
+    checks = asyncio.run(_examine(config))
+    if json:
+        typer.echo(msgspec.json.encode({"ok": not _failed(checks), "checks": checks}).decode())
+    else:
+        width = max(len(check.check) for check in checks)
+        for check in checks:
+            step = f"; {check.next_step}" if check.next_step else ""
+            typer.echo(f"{check.outcome.value:<4}  {check.check:<{width}}  {check.found}{step}")
+    if _failed(checks):
+        raise typer.Exit(1)
+
+
+async def _examine(config: Config) -> list[Check]:
+    from mdcapture.capture.doctor import examine_gateway, examine_machine
+
+    machine = list(examine_machine(config, Path(config.lake)))
+    return machine + [check async for check in examine_gateway(config, read_api_key())]
+
+
+def _failed(checks: list[Check]) -> bool:
+    return any(check.outcome == "fail" for check in checks)
+
+
+COMMANDS = (health, doctor)

@@ -1,0 +1,261 @@
+"""What was captured, or is on a tape, once more: the events that live handlers were given, in their order and time.
+
+    Session ──rows────┐
+    Session ──rows────┼── merged by receive time ── paced ──▶ handlers (`run`), or an iterator, also an asynchronous one
+    tape ──records────┘
+
+A session is read from its tables, a tape is decoded as it was when it came. Events of a session are in the lake's
+order (`recv_ns`, `seq`, `pos`): that of arrival, but where the clock stepped back. An incident stands where it was
+noticed, a gap right before the first message after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import time
+from collections import Counter
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+import polars as pl
+
+from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent, TradeEvent
+from mdcapture.errors import UsageError
+from mdcapture.gateway.tape import read_tape
+from mdcapture.lake.schema import GAP_KINDS, ORDER, Incident
+from mdcapture.wire.signalr import Logout, classify
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+
+    from mdcapture.session import Session
+
+__all__ = ["Replay"]
+
+_ROWS: Final = 32_768
+_RECORDS: Final = 256
+_TURN: Final = 1_000
+_ORDER: Final = itemgetter(*(QuoteEvent._fields.index(name) for name in ORDER))
+
+Handler = TypeVar("Handler", bound="Callable[..., object]")
+Timed = tuple[int, Event | Incident | None]
+
+
+class Replay:
+    """Sessions and tapes as if they came now.
+
+    Each stream of each contract holds one piece of its table in memory, whatever the session's length.
+
+    Args:
+        sources: Sessions of a lake, and paths of tapes; several are merged by receive time.
+        contracts: These alone; without them, all.
+        from_ns: Begin with the first message received at this time or later (ns UTC).
+        to_ns: End with the last one received before this time (ns UTC).
+        speed: Market seconds in a second; infinite (the default) does not wait at all.
+        pace: The clock that events keep: when this machine received them, or the gateway's time. An event without
+            one, or behind the one before, follows at once.
+        clock: Seconds, for the pace of `run` and of plain iteration.
+        sleep: Waits so many seconds, likewise.
+
+    Raises:
+        UsageError: There is no source, or the speed is not positive.
+
+    Example:
+        replay = Replay(open_lake("data").session("latest"), speed=10)
+        replay.on_trade(print)
+        replay.run()
+    """
+
+    def __init__(
+        self,
+        *sources: Session | Path | str,
+        contracts: Collection[str] = (),
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+        speed: float = math.inf,
+        pace: Literal["recv_ns", "exch_ns"] = "recv_ns",
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        if not sources:
+            raise UsageError("nothing to replay: give a session or a tape")
+        if not speed > 0:
+            raise UsageError(f"speed must be positive, not {speed}")
+        self._sources = sources
+        self._selection = _Selection(contracts, from_ns, to_ns)
+        self._speed = speed
+        self._pace = pace
+        self._clock = clock
+        self._sleep = sleep
+        self._handlers: dict[type, list[Callable[..., object]]] = {}
+
+    def on_quote(self, handler: Handler) -> Handler:
+        """Call this with each `QuoteEvent`; also as a decorator."""
+        return self._handle(QuoteEvent, handler)
+
+    def on_trade(self, handler: Handler) -> Handler:
+        """Call this with each `TradeEvent`; also as a decorator."""
+        return self._handle(TradeEvent, handler)
+
+    def on_depth(self, handler: Handler) -> Handler:
+        """Call this with each `DepthEvent`; also as a decorator."""
+        return self._handle(DepthEvent, handler)
+
+    def on_incident(self, handler: Handler) -> Handler:
+        """Call this with each `Incident`; also as a decorator."""
+        return self._handle(Incident, handler)
+
+    def _handle(self, kind: type, handler: Handler) -> Handler:
+        self._handlers.setdefault(kind, []).append(handler)
+        return handler
+
+    def run(self) -> Counter[str]:
+        """Call the handlers with everything; what they raise ends the replay, and is raised here.
+
+        Returns:
+            How many there were, by the names of their types.
+        """
+        counts: Counter[str] = Counter()
+        for item in self._paced():
+            kind = type(item)
+            counts[kind.__name__] += 1
+            for handler in self._handlers.get(kind, ()):
+                handler(item)
+        return counts
+
+    def __iter__(self) -> Iterator[Event]:
+        """The events, without handlers and incidents; each time from the beginning."""
+        return (item for item in self._paced() if not isinstance(item, Incident))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The events in async code, as `Recorder.events` gives them; time is the running loop's."""
+        now = asyncio.get_running_loop().time
+        pace = _Pace(self._speed, self._pace)
+        for count, item in enumerate(self._items()):
+            wait_s = pace.wait_s(item, now)
+            if wait_s > 0 or count % _TURN == 0:  # others must have their turn, too
+                await asyncio.sleep(max(wait_s, 0.0))
+            if not isinstance(item, Incident):
+                yield item
+
+    def _paced(self) -> Iterator[Event | Incident]:
+        pace = _Pace(self._speed, self._pace)
+        for item in self._items():
+            wait_s = pace.wait_s(item, self._clock)
+            if wait_s > 0:
+                self._sleep(wait_s)
+            yield item
+
+    def _items(self) -> Iterator[Event | Incident]:
+        streams = [_opened(source, self._selection) for source in self._sources]
+        return (item for _, item in heapq.merge(*streams, key=itemgetter(0)) if item is not None)
+
+
+class _Pace:
+    """How long to wait before each event."""
+
+    def __init__(self, speed: float, column: str) -> None:
+        self._speed = speed
+        self._column = column
+        self._origin: tuple[int, float] | None = None
+
+    def wait_s(self, item: Event | Incident, now: Callable[[], float]) -> float:
+        at_ns: int | None = None if self._speed == math.inf else getattr(item, self._column, None)
+        if at_ns is None:
+            return 0.0
+        if self._origin is None:
+            self._origin = at_ns, now()
+        from_ns, from_s = self._origin
+        return (at_ns - from_ns) / 1e9 / self._speed - (now() - from_s)
+
+
+class _Selection:
+    """Which contracts, and what time."""
+
+    def __init__(self, contracts: Collection[str], from_ns: int | None, to_ns: int | None) -> None:
+        self.contracts = frozenset(contracts)
+        self.from_ns = -(2**63) if from_ns is None else from_ns
+        self.to_ns = 2**63 - 1 if to_ns is None else to_ns
+
+    def has_contract(self, contract_id: str) -> bool:
+        return not self.contracts or contract_id in self.contracts
+
+    def bounds(self, frame: pl.LazyFrame) -> tuple[int, int]:
+        """The rows of that time, of a frame in the order of time: the first, and the first after them."""
+        recv_ns = pl.col("recv_ns")
+        counts = frame.select((recv_ns < self.from_ns).sum().alias("low"), (recv_ns < self.to_ns).sum().alias("high"))
+        low, high = counts.collect().row(0)
+        return low, high
+
+
+def _opened(source: Session | Path | str, selection: _Selection) -> Iterator[Timed]:
+    """A source's items with their times; a session is opened when the merged time has come to its start."""
+    if isinstance(source, str | Path):
+        yield from _tape(source, selection)
+    elif source.start_ns is not None:
+        yield source.start_ns, None
+        yield from _session(source, selection)
+
+
+def _session(session: Session, selection: _Selection) -> Iterator[Timed]:
+    contracts = [one.contract_id for one in session.contracts if selection.has_contract(one.contract_id)]
+    tables = ((session.quotes, QuoteEvent), (session.trades, TradeEvent), (session.depth, DepthEvent))
+    frames = [(table(contract_id), kind) for contract_id in contracts for table, kind in tables]
+    if selection.has_contract(""):
+        frames += [(table().filter(pl.col("contract_id").is_null()), kind) for table, kind in tables]
+    events = heapq.merge(*(_rows(frame, kind, selection) for frame, kind in frames), key=_ORDER)
+    timed: Iterator[Timed] = ((event.recv_ns, event) for event in events)
+    return heapq.merge(_incidents(session, selection), timed, key=itemgetter(0))
+
+
+def _rows(frame: pl.LazyFrame, kind: type[Event], selection: _Selection) -> Iterator[Event]:
+    """A table's rows as events, a piece at a time."""
+    low, high = selection.bounds(frame)
+    wanted = frame.select(pl.col(kind._fields)).with_columns(pl.col("contract_id").fill_null(""))
+    for offset in range(low, high, _ROWS):
+        rows = wanted.slice(offset, min(_ROWS, high - offset)).collect()
+        yield from map(kind._make, rows.iter_rows())
+
+
+def _incidents(session: Session, selection: _Selection) -> list[Timed]:
+    """What happened to the capture; it is little."""
+    noticed = session.incidents().sort("recv_ns", "seq", maintain_order=True).collect()
+    items: list[Timed] = []
+    for row in noticed.select("recv_ns", *Incident.__struct_fields__[:-1]).iter_rows(named=True):
+        at_ns = row.pop("recv_ns")
+        incident = Incident(**row)
+        if incident.kind in GAP_KINDS and incident.to_ns is not None:
+            at_ns = incident.to_ns
+        of_contract = incident.contract_id is None or selection.has_contract(incident.contract_id)
+        if of_contract and selection.from_ns <= at_ns < selection.to_ns:
+            items.append((at_ns, incident))
+    return sorted(items, key=itemgetter(0))
+
+
+def _tape(tape: Path | str, selection: _Selection) -> Iterator[Timed]:
+    """A tape's events; what comes before the time asked for is decoded, too, since quotes are changes."""
+    decoder = EventDecoder()
+    next_seq = 0
+    records = _records(tape)
+    for first in records:
+        batch = [first, *islice(records, _RECORDS - 1)]
+        for event in decoder.decode(next_seq, [at_ns for at_ns, _ in batch], [record for _, record in batch]):
+            if event.recv_ns >= selection.to_ns:
+                return
+            if event.recv_ns >= selection.from_ns and selection.has_contract(event.contract_id):
+                yield event.recv_ns, event
+        next_seq += len(batch)
+
+
+def _records(tape: Path | str) -> Iterator[tuple[int, bytes]]:
+    """The tape's data records, without what the protocol said to itself: those that a capture numbers."""
+    for recv_ns, record in read_tape(tape):
+        item = classify(record)
+        if isinstance(item, Logout):
+            yield recv_ns, item.record
+        elif isinstance(item, bytes):
+            yield recv_ns, item

@@ -1,0 +1,1 @@
+"""A session as a page: figures, story and charts in one file that needs no network."""

@@ -1,0 +1,241 @@
+"""A report: one page that holds everything it needs, for light and dark, for desks, phones and paper.
+
+analysis + extracts ──▶ sections (HTML) ──▶ page.html, with page.css, page.js and Vega inside
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from importlib.metadata import version
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from mdcapture.analysis.analyze import extracts, figures
+from mdcapture.analysis.catalogue import GROUPS, METRICS
+from mdcapture.analysis.pictures import PICTURES, draw
+from mdcapture.analysis.result import shown
+from mdcapture.charts.drawing import UTC, theme
+from mdcapture.charts.embedding import embed, vega_script
+from mdcapture.report.story import datum, story
+from mdcapture.wire.timestamps import format_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mdcapture.analysis.extract import Extract
+    from mdcapture.analysis.hours import Moment
+    from mdcapture.analysis.result import Analysis
+    from mdcapture.session import Session
+
+__all__ = ["report"]
+
+_DRAWN: Final = 4
+"""So many contracts have charts, those with the most trades; a page of more would be slow to open."""
+
+_INCIDENTS: Final = 500
+
+
+def report(
+    session: Session,
+    contracts: Sequence[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    *,
+    regular_hours: bool = False,
+    zone: str = UTC,
+    command: str = "",
+) -> str:
+    """The report of a session as HTML, in one piece.
+
+    Args:
+        session: The session.
+        contracts: Their ids or names; without them, all that it has.
+        start: From when on, see `Session.analyze`.
+        end: Until before when.
+        regular_hours: Only the hours of regular trading.
+        zone: The time zone of the charts' clocks.
+        command: The command that made it, which the page names.
+
+    Raises:
+        NotFoundError: The session has no such contract, or nothing at all.
+        UsageError: The times leave nothing.
+    """
+    parts = extracts(session, contracts, start, end, regular_hours=regular_hours)
+    analysis = figures(session.session_id, parts)
+    charts = list(_charts(parts, zone))
+    sections = [
+        ("In short", _stories(analysis)),
+        ("Charts", "".join(_figure(number, *chart) for number, chart in enumerate(charts))),
+        ("Figures", _figures(analysis)),
+        ("Left out", _listed(analysis.reasons())),
+        ("Incidents", _incidents(session)),
+        ("Definitions and sources", _definitions()),
+        ("How this page was made", _made(command)),
+    ]
+    return _page(session.session_id, _heading(analysis), sections, [chart[2] for chart in charts])
+
+
+def _page(title: str, heading: str, sections: Sequence[tuple[str, str]], charts: Sequence[Mapping[str, Any]]) -> str:
+    body = "".join(
+        f'<section id="s{number}"><h2>{escape(name)}</h2>{content}</section>'
+        for number, (name, content) in enumerate(sections)
+    )
+    contents = "".join(f'<li><a href="#s{number}">{escape(name)}</a></li>' for number, (name, _) in enumerate(sections))
+    return Template(_resource("page.html")).substitute(
+        title=escape(title),
+        heading=heading,
+        contents=contents,
+        body=body,
+        style=_resource("page.css"),
+        charts=_json(charts),
+        themes=_json({"light": {**theme(), "background": None}, "dark": theme(dark=True)}),
+        vega=vega_script() if charts else "",
+        script=_resource("page.js"),
+    )
+
+
+def _resource(name: str) -> str:
+    return files("mdcapture.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element: nothing in it can end the element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _heading(analysis: Analysis) -> str:
+    names = ", ".join(
+        f"{one.name or one.contract_id} ({one.description or one.contract_id})" for one in analysis.contracts
+    )
+    first, last = (
+        format_ns(ns, 0)[:19].replace("T", " ") for ns in (analysis.windows[0].from_ns, analysis.windows[-1].to_ns)
+    )
+    return f"<h1>{escape(analysis.session_id)}</h1><p>{escape(names)}<br>{first} to {last} UTC</p>"
+
+
+def _stories(analysis: Analysis) -> str:
+    return "".join(
+        f"<p><strong>{escape(one.name or one.contract_id)}.</strong> {story(analysis, one)}</p>"
+        for one in analysis.contracts
+    )
+
+
+def _charts(parts: Sequence[Extract], zone: str) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
+    """Title, caption and specification of each chart that has something to show."""
+    busiest = sorted(parts, key=lambda x: x.trades.height, reverse=True)[:_DRAWN]
+    chosen = [x for x in parts if x in busiest]
+    of_one = [([x], kind) for x in chosen for kind, picture in PICTURES.items() if not picture.of_all]
+    of_all = [(parts, kind) for kind, picture in PICTURES.items() if picture.of_all and len(parts) > 1]
+    for of, kind in (*of_one, *of_all):
+        chart = embed(draw(kind, of, zone))
+        yield chart.title, [PICTURES[kind].caption, chart.subtitle], chart.specification
+
+
+def _figure(number: int, title: str, caption: Sequence[str], _specification: Mapping[str, Any]) -> str:
+    lines = "".join(f"<span>{escape(line[0].upper() + line[1:])}</span>" for line in caption if line)
+    return (
+        f"<figure><figcaption><strong>{escape(title)}</strong>{lines}</figcaption>"
+        f'<div class="chart" data-chart="{number}" role="img" aria-label="{escape(title)}"></div></figure>'
+    )
+
+
+def _figures(analysis: Analysis) -> str:
+    names = {one.contract_id: one.name or one.contract_id for one in analysis.contracts}
+    tables = []
+    for group in GROUPS:
+        rows = analysis.figures.filter((pl.col("group") == group) & pl.col("value").is_not_null())
+        if rows.height:
+            tables.append(f"<div><h3>{group}</h3>{_table(rows, names)}</div>")
+    return f'<div class="groups">{"".join(tables)}</div>'
+
+
+def _table(rows: pl.DataFrame, names: Mapping[str, str]) -> str:
+    columns = rows.select("contract_id", "other_id").unique(maintain_order=True).rows()
+    cells = {(row["metric"], row["contract_id"], row["other_id"]): row for row in rows.iter_rows(named=True)}
+    head = "".join(f"<th>{escape(names[one])}{f' / {escape(names[two])}' if two else ''}</th>" for one, two in columns)
+    lines = []
+    for metric in rows["metric"].unique(maintain_order=True):
+        values = "".join(_cell(cells.get((metric, *column))) for column in columns)
+        definition = escape(METRICS[metric].definition)
+        name = f'<th scope="row" title="{definition}">{metric.replace("_", " ")}</th>'
+        sample = _sample(cells[(metric, *columns[0])]) if len(columns) == 1 else ""
+        lines.append(f"<tr>{name}{values}<td class='unit'>{escape(METRICS[metric].unit)}</td>{sample}</tr>")
+    alone = "<th>n</th>" if len(columns) == 1 else ""
+    return (
+        f'<div class="wide"><table><thead><tr><th></th>{head}<th class="unit">unit</th>{alone}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "<td></td>"
+    sample = "" if row["n"] is None else f' title="n = {row["n"]:,}"'
+    return f'<td class="number"{sample}>{datum(row, shown(row["value"], row["error"]))}</td>'
+
+
+def _sample(row: Mapping[str, Any]) -> str:
+    return f'<td class="sample">{"" if row["n"] is None else format(row["n"], ",")}</td>'
+
+
+def _listed(reasons: Iterator[str]) -> str:
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    return f"<ul>{items}</ul>" if items else "<p>Nothing.</p>"
+
+
+def _incidents(session: Session) -> str:
+    rows = session.incidents().sort("recv_ns").head(_INCIDENTS + 1).collect()
+    if rows.is_empty():
+        return "<p>None was noted.</p>"
+    lines = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{escape(str(value))}</td>"
+            for value in (
+                _time(row["from_ns"]),
+                "" if row["to_ns"] is None else _time(row["to_ns"]),
+                row["kind"],
+                row["stream"] or "all",
+                row["contract_id"] or "all",
+                row["detail"],
+            )
+        )
+        + "</tr>"
+        for row in rows.head(_INCIDENTS).iter_rows(named=True)
+    )
+    head = "".join(f"<th>{name}</th>" for name in ("from", "to", "what", "stream", "contract", "detail"))
+    more = f"<p>Only the first {_INCIDENTS} are listed.</p>" if rows.height > _INCIDENTS else ""
+    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return f"<details open><summary>{min(rows.height, _INCIDENTS)} incidents</summary>{table}{more}</details>"
+
+
+def _time(time_ns: int) -> str:
+    return format_ns(time_ns, 3)[:23].replace("T", " ").removesuffix("+00:00")
+
+
+def _definitions() -> str:
+    parts = []
+    for group in GROUPS:
+        lines = "".join(
+            f"<tr><th scope='row'>{name.replace('_', ' ')}</th><td>{escape(metric.definition)}</td>"
+            f"<td>{escape(metric.unit)}</td><td>{escape(metric.source)}</td></tr>"
+            for name, metric in METRICS.items()
+            if metric.group == group
+        )
+        head = "<tr><th></th><th>definition</th><th>unit</th><th>source</th></tr>"
+        parts.append(
+            f"<details><summary>{group}</summary>"
+            f'<div class="wide"><table class="words"><thead>{head}</thead><tbody>{lines}</tbody></table></div>'
+            "</details>"
+        )
+    signs = "D is +1 where a buyer was the aggressor and -1 where a seller was, p a price, q lots, r a log return."
+    return f"<p>{signs}</p>{''.join(parts)}"
+
+
+def _made(command: str) -> str:
+    by = f"mdcapture {version('mdcapture')}"
+    return f"<p>By {escape(by)}:</p><pre>{escape(command)}</pre>" if command else f"<p>By {escape(by)}.</p>"

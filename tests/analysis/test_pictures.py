@@ -1,0 +1,152 @@
+"""Charts can be drawn of anything, keep what matters, say what is missing, and need no network."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import lake_builder
+import polars as pl
+import pytest
+import vl_convert
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdcapture.analysis.analyze import extracts
+from mdcapture.analysis.kinds import Kind
+from mdcapture.analysis.pictures import PICTURES, draw
+from mdcapture.charts.drawing import BUY, SELL, per_pixel, save, theme, wall_clock_ms
+from mdcapture.charts.price import price_and_trades
+from mdcapture.errors import UsageError
+from mdcapture.session import open_lake
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mdcapture.analysis.extract import Extract
+    from mdcapture.session import Session
+
+
+@pytest.fixture(scope="module")
+def parts(session: Session) -> list[Extract]:
+    return extracts(session)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> list[Extract]:
+    """A session of one quote, of one side."""
+    lake = tmp_path_factory.mktemp("bare")
+    lake_builder.record(lake, lake_builder.quote(bestBid=4800.0))
+    return extracts(open_lake(lake).session())
+
+
+def drawn(chart: object) -> str:
+    """The chart as the engine draws it, which refuses what it can't."""
+    return vl_convert.vegalite_to_svg(chart.to_dict(), config=dict(theme()))  # type: ignore[attr-defined]
+
+
+def test_every_kind_has_a_picture_and_a_caption():
+    assert list(PICTURES) == list(Kind)
+    assert all(picture.title and picture.caption.endswith(".") for picture in PICTURES.values())
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_market_can_be_drawn(parts: list[Extract], kind: Kind):
+    picture = drawn(draw(kind, parts))
+    marks = re.findall(r'class="mark-(?:symbol|line|rect|area|rule|text) role-mark', picture)
+    assert marks
+    assert "NaN" not in picture
+    assert "Infinity" not in picture
+    assert "ESH6" in picture
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_is_not_there_is_said_in_words(bare: list[Extract], kind: Kind):
+    picture = drawn(draw(kind, bare))
+    words = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture))
+    something = {Kind.PRICE, Kind.RATES, Kind.SPREAD}
+    said = re.search(r"\bno\b|one contract only|nothing", words)
+    assert kind in something or said, words
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago"])
+def test_the_clock_is_that_of_the_zone(parts: list[Extract], zone: str):
+    picture = drawn(draw("price", parts, zone))
+    opens = datetime.fromtimestamp(parts[0].windows[0].from_ns / 1e9, ZoneInfo(zone))
+    assert f"{opens:%H}:3" in picture
+    assert zone.rpartition("/")[2] in picture
+
+
+def test_an_unknown_zone_or_kind_is_refused(parts: list[Extract]):
+    with pytest.raises(UsageError, match="Chicag0"):
+        draw("price", parts, "America/Chicag0")
+    with pytest.raises(UsageError, match="footprint"):
+        draw("pricy", parts)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**12), st.integers(-100, 100)), min_size=1, max_size=400),
+    st.integers(1, 30),
+)
+def test_a_reduced_chart_keeps_the_extremes_of_each_pixel(rows: list[tuple[int, int]], width_px: int):
+    frame = pl.DataFrame(sorted(rows), ["recv_ns", "value"], orient="row")
+    kept = per_pixel(frame, "value", width_px=width_px)
+    assert kept.height <= max(4 * width_px, 2 * width_px)
+    start, end = frame["recv_ns"][0], frame["recv_ns"][-1]
+    pixel = (pl.col("recv_ns") - start) * width_px // max(1, end - start + 1)
+    extremes = [pl.col("value").min().alias("low"), pl.col("value").max().alias("high")]
+    by_pixel = [each.group_by(pixel.alias("pixel")).agg(extremes).sort("pixel") for each in (frame, kept)]
+    assert by_pixel[0].equals(by_pixel[1])
+    assert kept["recv_ns"].is_sorted()
+
+
+def test_two_measures_keep_the_extremes_of_both():
+    frame = pl.DataFrame({"recv_ns": range(10_000), "bid": [(7 * n) % 1001 for n in range(10_000)]})
+    frame = frame.with_columns(ask=1000 - pl.col("bid"))
+    kept = per_pixel(frame, "bid", "ask", width_px=50)
+    assert kept.height <= 6 * 50
+    assert kept.select(pl.col("bid", "ask").min()).row(0) == frame.select(pl.col("bid", "ask").min()).row(0)
+
+
+@pytest.mark.parametrize("utc", ["2026-03-08T07:59:59", "2026-03-08T08:00:00", "2026-11-01T06:30:00"])
+def test_summer_time_comes_and_goes(utc: str):
+    time = datetime.fromisoformat(f"{utc}+00:00")
+    frame = pl.DataFrame({"recv_ns": [int(time.timestamp()) * 10**9]})
+    shown = frame.select(wall_clock_ms("recv_ns", "America/Chicago")).item()
+    local = time.astimezone(ZoneInfo("America/Chicago")).replace(tzinfo=ZoneInfo("UTC"))
+    assert shown == int(local.timestamp()) * 1000
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".html"])
+def test_a_chart_is_one_file_that_asks_nobody(parts: list[Extract], tmp_path: Path, suffix: str):
+    path = tmp_path / f"chart{suffix}"
+    save(draw("signature", parts), path)
+    content = path.read_bytes()
+    if suffix == ".png":
+        assert content.startswith(b"\x89PNG")
+    else:
+        assert not re.search(rb'(?:src|href)="https?:', content)
+        assert b"cdn.jsdelivr" not in content
+
+
+def test_another_suffix_is_refused(parts: list[Extract], tmp_path: Path):
+    with pytest.raises(UsageError, match="gif"):
+        save(draw("signature", parts), tmp_path / "chart.gif")
+
+
+def test_the_sides_differ_in_a_grey_print():
+    def grey(colour: str) -> float:
+        red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    assert abs(grey(BUY) - grey(SELL)) > 0.25
+
+
+def test_the_chart_of_a_long_session_is_small(parts: list[Extract]):
+    x = parts[0]
+    many = pl.concat([x.quotes.with_columns(pl.col("recv_ns") + hour * 3_600 * 10**9) for hour in range(50)])
+    text = price_and_trades(many, x.trades).to_json()
+    assert many.height > 150_000
+    assert len(text) < 700_000

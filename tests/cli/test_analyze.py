@@ -1,0 +1,96 @@
+"""`analyze`, `plot` and `report` at the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import markets
+import pytest
+from programs import mdcapture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lake")
+    markets.market(folder)
+    return folder
+
+
+def done(*arguments: str) -> str:
+    result = mdcapture(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_json_is_one_object_and_csv_the_same_figures(lake: Path):
+    told = json.loads(done("analyze", "latest", "--lake", str(lake), "--contract", "ESH6", "--json"))
+    rows = list(
+        csv.DictReader(io.StringIO(done("analyze", "--lake", str(lake), "--contract", "ESH6", "--format", "csv")))
+    )
+    assert [one["name"] for one in told["contracts"]] == ["ESH6"]
+    assert [row["metric"] for row in rows] == [figure["metric"] for figure in told["figures"]]
+    values = [float(row["value"]) if row["value"] else None for row in rows]
+    assert values == [figure["value"] for figure in told["figures"]]
+
+
+def test_a_table_is_for_people(lake: Path):
+    text = done("analyze", "--lake", str(lake), "--from", "2026-03-04T14:40", "--to", "2026-03-04T14:50")
+    assert "2026-03-04 14:40:00 to 2026-03-04 14:50:00 UTC" in text
+    assert "quoted_spread_bps" in text
+    assert "ESH6/MNQH6" in text
+
+
+def test_intervals_and_single_metrics(lake: Path):
+    rows = done(*f"analyze --lake {lake} --every 10m --metric volume --contract MNQH6 --format jsonl".split())
+    assert [json.loads(row)["metric"] for row in rows.splitlines()] == ["volume"] * 3
+
+
+def test_sessions_are_compared(lake: Path):
+    rows = json.loads(done(*f"compare latest latest --lake {lake} --every 4m --metric volume --json".split()))
+    assert [row["contract"] for row in rows] == ["EP", "MNQ"]
+    assert all(row["difference"] == 0 and row["low"] < 0 < row["high"] for row in rows)
+
+
+@pytest.mark.parametrize("name", ["book.svg", "book.png", "book.html"])
+def test_a_chart_is_written(lake: Path, tmp_path: Path, name: str):
+    path = tmp_path / name
+    assert done("plot", "book", "--lake", str(lake), "-o", str(path)).strip() == str(path)
+    assert path.stat().st_size > 10_000
+
+
+def test_a_report_names_the_command_that_made_it(lake: Path, tmp_path: Path):
+    path = tmp_path / "report.html"
+    done("report", "latest", "--lake", str(lake), "--contract", "ESH6", "-o", str(path))
+    page = path.read_text()
+    assert f"mdcapture report latest --lake {lake} --contract ESH6 -o {path}" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("analyze", "--from", "soon"), 2, "soon"),
+        (("analyze", "--from", "2031-01-01"), 2, "2031"),
+        (("analyze", "--contract", "GC"), 3, "ESH6"),
+        (("analyze", "--metric", "vwapp"), 2, "vwap"),
+        (("analyze", "--every", "often"), 2, "often"),
+        (("analyze", "--json", "--format", "csv"), 2, "csv"),
+        (("analyze", "session_1999"), 3, "session_1999"),
+        (("plot", "pie"), 2, "pie"),
+        (("plot", "price", "-o", "chart.gif"), 2, "gif"),
+        (("plot", "price", "--zone", "Mars"), 2, "Mars"),
+        (("plot", "price", "-o", "/nowhere/chart.svg"), 6, "/nowhere"),
+        (("report", "-o", "/nowhere/report.html"), 6, "/nowhere"),
+    ],
+)
+def test_what_is_wrong_is_said(lake: Path, arguments: tuple[str, ...], code: int, word: str):
+    result = mdcapture(*arguments, "--lake", str(lake))
+    assert result.returncode == code, result.stderr
+    assert word in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,281 @@
+"""Live metrics: each one equals its counterpart of `mdcapture.metrics` on the same data, however the stream is cut.
+
+Equality is exact where values are whole numbers or come from one state, and to 1e-12 of the value where fractions are
+added up: a sum in another order rounds differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, TradeEvent
+from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.live.bars import Bar, DollarBars, TickBars, TimeBars, VolumeBars
+from mdcapture.live.estimators import Estimator
+from mdcapture.live.flow import Intensity, MicroPriceState, OrderFlowImbalance, QueueImbalance, Vpin
+from mdcapture.live.online import ESTIMATORS, LiveMetrics
+from mdcapture.live.prices import RealizedVariance
+from mdcapture.live.replay import Replay
+from mdcapture.metrics import bars, flow, spreads, volatility
+from mdcapture.metrics.book import book_snapshots
+from mdcapture.metrics.frames import mids, prevailing, stretches
+from mdcapture.metrics.microprice import MicroPrice, micro_price
+from mdcapture.metrics.profile import value_area, volume_profile
+
+if TYPE_CHECKING:
+    from mdcapture.session import Session
+
+SECOND = 1_000_000_000
+TICK = 0.25
+LEVELS = 3
+BUCKET, WINDOW = 60, 5
+TAU_S = 3.0
+MODEL = MicroPrice(TICK, np.array([[-0.1, 0.0, 0.1], [-0.2, np.nan, 0.2]]), np.zeros((2, 3)), 1)
+
+
+class Data(NamedTuple):
+    """What one contract's stream held up to `now_ns`, as the lake has it."""
+
+    quotes: pl.DataFrame
+    trades: pl.DataFrame
+    depth: pl.DataFrame
+    gaps: pl.DataFrame
+    now_ns: int
+
+    @property
+    def now(self) -> pl.DataFrame:
+        return pl.DataFrame({"recv_ns": [self.now_ns], "seq": [2**62], "pos": [0]})
+
+    @property
+    def book(self) -> pl.DataFrame:
+        return book_snapshots(self.depth, LEVELS, tick_size=TICK, incidents=self.gaps)
+
+    def latest(self, states: pl.DataFrame, name: str) -> float | None:
+        """What holds now: nothing does across a gap."""
+        return prevailing(self.now, states, [name], incidents=self.gaps)[name].item()
+
+    def in_stretch(self, rows: pl.DataFrame) -> pl.Expr:
+        return (
+            pl.col("stretch") == stretches(self.now, self.gaps)["stretch"].item() if rows.height else pl.lit(value=True)
+        )
+
+
+def frames(events: list[Event], gaps: list[tuple[int, int]], now_ns: int) -> Data:
+    tables = []
+    for kind, optional in ((QuoteEvent, {}), (TradeEvent, {"side": pl.Int8}), (DepthEvent, {"dom_type": pl.Int8})):
+        rows = [event for event in events if type(event) is kind]
+        types = {name: pl.Float64 if name in PRICES else pl.Int64 for name in kind._fields[1:]} | optional
+        tables.append(pl.DataFrame(rows, {"contract_id": pl.String, **types}, orient="row").drop("contract_id"))
+    incidents = pl.DataFrame(gaps, {"from_ns": pl.Int64, "to_ns": pl.Int64}, orient="row")
+    return Data(*tables, incidents, now_ns)
+
+
+PRICES = {"best_bid", "best_ask", "last_price", "open", "high", "low", "price"}
+
+
+def last_bar(data: Data, made: pl.DataFrame) -> Bar | None:
+    """The last bar that was closed: by a trade, by time, or by a gap."""
+    ended = pl.col("complete") if "complete" in made.columns else pl.col("end_ns") <= data.now_ns
+    closed = made.filter(ended | ~data.in_stretch(made))
+    if closed.is_empty():
+        return None
+    complete = closed["complete"][-1] if "complete" in made.columns else None
+    return Bar(*closed.select(Bar._fields[:-1]).row(-1), complete)
+
+
+def total(values: pl.Series) -> float | None:
+    return values.sum() if values.count() else None
+
+
+def intensity(data: Data) -> float | None:
+    """There is no batch form in `metrics`: it is the definition, summed up at once."""
+    trades = stretches(data.trades, data.gaps)
+    times = trades.filter(data.in_stretch(trades))["recv_ns"].to_numpy()
+    return float(np.exp((times - data.now_ns) / (TAU_S * 1e9)).sum() / TAU_S) if len(times) else None
+
+
+class Counterpart(NamedTuple):
+    make: Callable[[], Estimator[Any]]
+    batch: Callable[[Data], Any]
+    exact: bool = True
+
+
+def of_states(states: Callable[[Data], pl.DataFrame], value: pl.Expr) -> Callable[[Data], Any]:
+    return lambda data: data.latest(states(data).with_columns(value.alias("_value")), "_value")
+
+
+def only(frame: pl.DataFrame, name: str) -> float | None:
+    return frame[name].item() if frame.height else None
+
+
+COUNTERPARTS = {
+    "mid": Counterpart(ESTIMATORS["mid"], lambda it: it.latest(mids(it.quotes), "mid")),
+    "quoted_spread": Counterpart(
+        ESTIMATORS["quoted_spread"],
+        lambda it: only(spreads.quoted(it.quotes, until=it.now, incidents=it.gaps), "quoted_spread"),
+        exact=False,
+    ),
+    "effective_spread": Counterpart(
+        ESTIMATORS["effective_spread"],
+        lambda it: only(
+            spreads.mean_spreads(spreads.trade_spreads(it.trades, it.quotes, incidents=it.gaps)), "effective_spread"
+        ),
+        exact=False,
+    ),
+    "realized_variance": Counterpart(
+        lambda: RealizedVariance(SECOND),
+        lambda it: (
+            volatility.sampled_returns(it.quotes, interval_ns=SECOND, incidents=it.gaps)
+            .select(volatility.realized_variance("log_return"))
+            .item()
+        ),
+        exact=False,
+    ),
+    "delta": Counterpart(
+        ESTIMATORS["delta"], lambda it: only(flow.order_flow(it.trades), "delta") if it.trades.height else None
+    ),
+    "cumulative_delta": Counterpart(
+        ESTIMATORS["cumulative_delta"],
+        lambda it: it.latest(flow.cumulative_delta(it.trades, incidents=it.gaps), "cumulative_delta"),
+    ),
+    "trade_imbalance": Counterpart(
+        ESTIMATORS["trade_imbalance"], lambda it: only(flow.order_flow(it.trades), "imbalance")
+    ),
+    "vpin": Counterpart(
+        lambda: Vpin(BUCKET, WINDOW),
+        lambda it: (
+            (rows := flow.vpin(it.trades, BUCKET, window=WINDOW, incidents=it.gaps))
+            .filter(it.in_stretch(rows))["vpin"]
+            .tail(1)
+            .to_list()
+            or [None]
+        )[0],
+        exact=False,
+    ),
+    "intensity": Counterpart(lambda: Intensity(TAU_S), intensity, exact=False),
+    "order_flow_imbalance": Counterpart(
+        OrderFlowImbalance, lambda it: total(flow.order_flow_imbalance(it.book, incidents=it.gaps)["ofi_0"])
+    ),
+    "queue_imbalance": Counterpart(
+        lambda: QueueImbalance(LEVELS), of_states(lambda it: it.book, flow.queue_imbalance(levels=LEVELS))
+    ),
+    "weighted_mid": Counterpart(ESTIMATORS["weighted_mid"], of_states(lambda it: it.book, flow.weighted_mid())),
+    "micro_price": Counterpart(lambda: MicroPriceState(MODEL), of_states(lambda it: it.book, micro_price(MODEL))),
+    "time_bars": Counterpart(
+        lambda: TimeBars(SECOND),
+        lambda it: last_bar(it, bars.time_bars(it.trades, SECOND, incidents=it.gaps)),
+        exact=False,
+    ),
+    "tick_bars": Counterpart(
+        lambda: TickBars(7), lambda it: last_bar(it, bars.tick_bars(it.trades, 7, incidents=it.gaps)), exact=False
+    ),
+    "volume_bars": Counterpart(
+        lambda: VolumeBars(25), lambda it: last_bar(it, bars.volume_bars(it.trades, 25, incidents=it.gaps)), exact=False
+    ),
+    "dollar_bars": Counterpart(
+        lambda: DollarBars(1e6, 2.0),
+        lambda it: last_bar(it, bars.dollar_bars(it.trades, 1e6, point_value=2.0, incidents=it.gaps)),
+        exact=False,
+    ),
+    "vwap": Counterpart(ESTIMATORS["vwap"], lambda it: it.trades.select(bars.vwap()).item(), exact=False),
+    "volume_profile": Counterpart(
+        ESTIMATORS["volume_profile"],
+        lambda it: only(value_area(volume_profile(it.trades)), "point_of_control") if it.trades.height else None,
+    ),
+}
+
+
+def check(name: str, live: object, batch: object) -> None:
+    if isinstance(live, Bar) and isinstance(batch, Bar) and batch.complete is None:
+        live, batch = live[:-1], batch[:-1]  # the batch's time bars don't say it
+    if COUNTERPARTS[name].exact or live is None or batch is None:
+        assert live == batch, name
+    else:
+        assert live == pytest.approx(batch, rel=1e-12, abs=0), name
+
+
+def new_metrics(tick_ns: int = SECOND) -> LiveMetrics:
+    made: dict[str, Callable[[], Estimator[Any]]] = {name: it.make for name, it in COUNTERPARTS.items()}
+    ticks = dict.fromkeys(["CON.F.US.MNQ.Z26", "CON.F.US.MES.Z26", "CON.F.US.EP.H24"], TICK)
+    return LiveMetrics(made, tick_sizes=ticks, tick_ns=tick_ns)
+
+
+def feed(live: LiveMetrics, events: list[Event], gaps: list[tuple[int, int]]) -> None:
+    """Hand over events as a recorder does, each of the gaps (it is taken from them) before its first new message."""
+    for event in events:
+        while gaps and gaps[0][1] <= event.recv_ns:
+            live.incident(Incident(IncidentKind.GAP, None, None, *gaps.pop(0)))
+        live.update(event)
+
+
+def test_every_live_metric_has_its_counterpart_and_its_name():
+    assert COUNTERPARTS.keys() == ESTIMATORS.keys()
+    assert all(type(COUNTERPARTS[name].make()) is kind for name, kind in ESTIMATORS.items())
+
+
+@cache
+def messages_of(market: Session) -> list[list[Event]]:
+    """The events of each message; no argument of the test, which hypothesis would print."""
+    return [list(events) for _, events in groupby(Replay(market), key=lambda event: event.seq)]
+
+
+PLACES = st.integers(0, 2999)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 3000),
+    cuts=st.lists(PLACES, max_size=5),
+    edges=st.lists(PLACES, max_size=6, unique=True).map(sorted),
+    tick_ns=st.sampled_from([SECOND, 100_000_000, 3 * SECOND]),
+)
+def test_live_metrics_equal_the_batch_metrics_on_any_part_of_the_market_with_any_gaps(
+    market: Session, count: int, cuts: list[int], edges: list[int], tick_ns: int
+):
+    messages = messages_of(market)
+    cuts = sorted(cut for cut in cuts if cut < count)
+    places = [edge for edge in edges if edge < count]
+    times = [events[0].recv_ns for events in messages[:count]]
+    gaps = [(times[a], times[b]) for a, b in zip(places[::2], places[1::2], strict=False) if times[a] < times[b]]
+    missed = [any(begin < at_ns < until for begin, until in gaps) for at_ns in times]
+    live, to_come = new_metrics(tick_ns=tick_ns), gaps.copy()
+    received: list[Event] = []
+    for begin, end in pairwise([0, *cuts, count]):
+        batch = [
+            it for events, lost in zip(messages[begin:end], missed[begin:end], strict=True) for it in events if not lost
+        ]
+        if batch:
+            feed(live, batch, to_come)
+            live.tick(batch[-1].recv_ns)
+            received += batch
+    now_ns = received[-1].recv_ns
+    for contract_id in live.contracts:
+        of_contract = frames([it for it in received if it.contract_id == contract_id], gaps, now_ns)
+        for name, value in live[contract_id].items():
+            check(name, value, COUNTERPARTS[name].batch(of_contract))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_live_metrics_equal_the_batch_metrics_on_the_tape(es_values: dict[str, tuple[Any, Any]], name: str):
+    live, batch = es_values[name]
+    assert live is not None
+    check(name, live, batch)
+
+
+@pytest.fixture(scope="module")
+def es_values(es: Session) -> dict[str, tuple[Any, Any]]:
+    events = list(Replay(es))
+    live = new_metrics()
+    feed(live, events, [])
+    live.tick(events[-1].recv_ns)
+    data = frames(events, [], events[-1].recv_ns)
+    return {name: (value, COUNTERPARTS[name].batch(data)) for name, value in live[events[0].contract_id].items()}

@@ -136,7 +136,7 @@ def synthesize(
 
 def _figures(session: Session) -> pl.DataFrame:
     names = {contract.contract_id: contract.name for contract in session.contracts}
-    headlines = session.analyze().only(HEADLINES).frame()
+    headlines = session.analyze().only(HEADLINES).frame().drop_nulls("value")
     return headlines.with_columns(pl.col("contract_id").replace(names), pl.col("value").round_sig_figs(_DIGITS)).pivot(
         "contract_id", index=["group", "metric", "unit"], values="value", maintain_order=True
     )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mdcapture.analysis.result import Analysis
     from mdcapture.lake.manifest import Contract, Manifest, SealedFile, State
     from mdcapture.lake.schema import Stream
+    from mdcapture.live.features import Feature
     from mdcapture.query.sql import Database
     from mdcapture.query.sqlite import SQLiteConnection
 
@@ -349,6 +350,26 @@ class Session(_Tables):
 
         every_ns = None if every is None else round(parse_duration(every) * NS_PER_S)
         return analyze(self, contracts, start, end, regular_hours=regular_hours, every_ns=every_ns)
+
+    def features(
+        self,
+        *,
+        every: str | int | pl.DataFrame,
+        metrics: Sequence[str] | Mapping[str, Feature] = ("mid", "quoted_spread", "delta", "order_flow_imbalance"),
+        labels: Sequence[str | int] = (),
+        contract_id: str | None = None,
+    ) -> pl.DataFrame:
+        """One aligned frame for machine learning, a row a moment: see `mdcapture.live.features.features`.
+
+        Args:
+            every: "1s", nanoseconds, or bars, whose ends are the moments.
+            metrics: Names of `mdcapture.live.features.FEATURES`, or features of your own by name.
+            labels: Horizons of the mid's returns, as "5s".
+            contract_id: One contract; without it, all of them.
+        """
+        from mdcapture.live.features import features  # noqa: PLC0415  # few readers need it
+
+        return features(self, every=every, metrics=metrics, labels=labels, contract_id=contract_id)
 
     def snapshot(self) -> Snapshot:
         """The session at this moment, for those who need several of its figures to agree."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import sys
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdcapture.cli import analysing, capturing, exporting, keeping, reading, replaying, settings, watching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["app"]
 
@@ -21,6 +26,20 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 not found, 4 gateway unreachable, 5 gateway refused, "
     "6 storage, 130 interrupted.",
 )
+
+
+def _until_nobody_reads(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command end quietly when its reader has had enough, as in `mdcapture sql … | head`."""
+
+    @wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return run
 
 
 def _version(*, wanted: bool) -> None:
@@ -45,6 +64,6 @@ def _root(
 
 for commands in (capturing, reading, analysing, exporting, replaying, keeping, watching):
     for command in commands.COMMANDS:
-        app.command()(command)
-app.command("import")(capturing.import_)
+        app.command()(_until_nobody_reads(command))
+app.command("import")(_until_nobody_reads(capturing.import_))
 app.add_typer(settings.app, name="config")

@@ -92,7 +92,7 @@ class Values(Mapping[str, Any]):
 
     Attributes:
         contract_id: The contract.
-        recv_ns: The time of the last event, or tick.
+        recv_ns: The time of the last event that there was, or that showed that time had passed.
     """
 
     def __init__(self, contract_id: str, estimators: Mapping[str, Estimator[Any]]) -> None:
@@ -178,7 +178,7 @@ class LiveMetrics:
         if self._gaps and event.recv_ns >= self._gaps[0][0]:
             self._end_gaps(event.recv_ns)
         if event.recv_ns >= self._next_tick_ns:
-            self.tick(event.recv_ns // self._tick_ns * self._tick_ns)
+            self._tick(event.recv_ns // self._tick_ns * self._tick_ns, event.recv_ns)
         own = self._sets.get(event.contract_id)
         if own is None:
             own = self._sets[event.contract_id] = self._new_set(event.contract_id)
@@ -198,8 +198,11 @@ class LiveMetrics:
         """Everything that was received before this time has been given: bars end, time passes."""
         if self._open is not None:
             self._complete()
+        self._tick(now_ns, now_ns)
+
+    def _tick(self, now_ns: int, known_ns: int) -> None:
         for own in self._sets.values():
-            own.pass_time(now_ns)
+            own.pass_time(now_ns, known_ns)
             self._listen(None, own.values)
         self._next_tick_ns = now_ns // self._tick_ns * self._tick_ns + self._tick_ns
 
@@ -275,7 +278,8 @@ class _Set:
             if any(name in streams for name in estimator.takes):
                 estimator.on_gap(from_ns)
 
-    def pass_time(self, now_ns: int) -> None:
-        self.values.recv_ns = max(self.values.recv_ns, now_ns)
+    def pass_time(self, now_ns: int, known_ns: int) -> None:
+        """Let time pass; what was received at `known_ns` showed it."""
+        self.values.recv_ns = known_ns
         for on_time in self._on_time:
             on_time(now_ns)

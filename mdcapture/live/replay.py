@@ -19,7 +19,7 @@ from collections import Counter
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -27,6 +27,7 @@ from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent
 from mdcapture.errors import UsageError
 from mdcapture.gateway.tape import read_tape
 from mdcapture.lake.schema import GAP_KINDS, ORDER, Incident
+from mdcapture.live.pieces import in_pieces
 from mdcapture.wire.signalr import Logout, classify
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Replay:
         if not speed > 0:
             raise UsageError(f"speed must be positive, not {speed}")
         self._sources = sources
-        self._selection = _Selection(contracts, from_ns, to_ns)
+        self._selection = _Selection(frozenset(contracts), from_ns, to_ns)
         self._speed = speed
         self._pace = pace
         self._clock = clock
@@ -173,23 +174,21 @@ class _Pace:
         return (at_ns - from_ns) / 1e9 / self._speed - (now() - from_s)
 
 
-class _Selection:
-    """Which contracts, and what time."""
+class _Selection(NamedTuple):
+    """Which contracts (none: all), and what time."""
 
-    def __init__(self, contracts: Collection[str], from_ns: int | None, to_ns: int | None) -> None:
-        self.contracts = frozenset(contracts)
-        self.from_ns = -(2**63) if from_ns is None else from_ns
-        self.to_ns = 2**63 - 1 if to_ns is None else to_ns
+    contracts: frozenset[str]
+    from_ns: int | None
+    to_ns: int | None
 
     def has_contract(self, contract_id: str) -> bool:
         return not self.contracts or contract_id in self.contracts
 
-    def bounds(self, frame: pl.LazyFrame) -> tuple[int, int]:
-        """The rows of that time, of a frame in the order of time: the first, and the first after them."""
-        recv_ns = pl.col("recv_ns")
-        counts = frame.select((recv_ns < self.from_ns).sum().alias("low"), (recv_ns < self.to_ns).sum().alias("high"))
-        low, high = counts.collect().row(0)
-        return low, high
+    def is_before(self, at_ns: int) -> bool:
+        return self.from_ns is not None and at_ns < self.from_ns
+
+    def is_after(self, at_ns: int) -> bool:
+        return self.to_ns is not None and at_ns >= self.to_ns
 
 
 def _opened(source: Session | Path | str, selection: _Selection) -> Iterator[Timed]:
@@ -213,11 +212,9 @@ def _session(session: Session, selection: _Selection) -> Iterator[Timed]:
 
 
 def _rows(frame: pl.LazyFrame, kind: type[Event], selection: _Selection) -> Iterator[Event]:
-    """A table's rows as events, a piece at a time."""
-    low, high = selection.bounds(frame)
+    """A table's rows as events."""
     wanted = frame.select(pl.col(kind._fields)).with_columns(pl.col("contract_id").fill_null(""))
-    for offset in range(low, high, _ROWS):
-        rows = wanted.slice(offset, min(_ROWS, high - offset)).collect()
+    for rows in in_pieces(wanted, _ROWS, from_ns=selection.from_ns, to_ns=selection.to_ns):
         yield from map(kind._make, rows.iter_rows())
 
 
@@ -231,7 +228,7 @@ def _incidents(session: Session, selection: _Selection) -> list[Timed]:
         if incident.kind in GAP_KINDS and incident.to_ns is not None:
             at_ns = incident.to_ns
         of_contract = incident.contract_id is None or selection.has_contract(incident.contract_id)
-        if of_contract and selection.from_ns <= at_ns < selection.to_ns:
+        if of_contract and not selection.is_before(at_ns) and not selection.is_after(at_ns):
             items.append((at_ns, incident))
     return sorted(items, key=itemgetter(0))
 
@@ -244,9 +241,9 @@ def _tape(tape: Path | str, selection: _Selection) -> Iterator[Timed]:
     for first in records:
         batch = [first, *islice(records, _RECORDS - 1)]
         for event in decoder.decode(next_seq, [at_ns for at_ns, _ in batch], [record for _, record in batch]):
-            if event.recv_ns >= selection.to_ns:
+            if selection.is_after(event.recv_ns):
                 return
-            if event.recv_ns >= selection.from_ns and selection.has_contract(event.contract_id):
+            if not selection.is_before(event.recv_ns) and selection.has_contract(event.contract_id):
                 yield event.recv_ns, event
         next_seq += len(batch)
 

@@ -32,8 +32,8 @@ from {value_area_low} to {value_area_high}.
 The spread was {quoted_spread_ticks} ticks wide ({quoted_spread_bps} bps), and one tick for {one_tick:percent} of the
 time.
 
-A round trip of market orders paid {effective_spread_bps} bps; five seconds later the mid had moved by
-{price_impact_5s_bps} bps of it, and {realized_spread_5s_bps} bps stayed with those who had quoted.
+A round trip of market orders paid {effective_spread_bps} bps; within five seconds the mid moved
+{price_impact_5s_bps} bps their way, which leaves {realized_spread_5s_bps} bps to those who had quoted.
 
 Buyers took {buy_volume} lots, sellers {sell_volume}: a delta of {delta}, or {imbalance:percent}.
 

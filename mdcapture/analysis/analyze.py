@@ -14,6 +14,7 @@ from mdcapture.analysis.hours import Moment, Window, cut, regular_windows
 from mdcapture.analysis.pairs import pair_figures, together
 from mdcapture.analysis.result import COLUMNS, Analysis
 from mdcapture.errors import NotFoundError, UsageError
+from mdcapture.lake.manifest import contracts_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -82,12 +83,8 @@ def _chosen(source: Source, names: Sequence[str] | None) -> list[Contract]:
     known = list(source.contracts)
     if not names:
         return known
-    by_name = {one.name: one for one in known} | {one.contract_id: one for one in known}
-    for name in names:
-        if name not in by_name:
-            listed = ", ".join(one.name or one.contract_id for one in known)
-            raise NotFoundError(f"{source.session_id} has no contract {name}; it has {listed}")
-    return [by_name[name] for name in dict.fromkeys(names)]
+    chosen = {one.contract_id: one for name in names for one in contracts_named(known, name)}
+    return list(chosen.values())
 
 
 def _root(contract: Contract) -> str:

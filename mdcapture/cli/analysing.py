@@ -138,10 +138,13 @@ def _writable(path: Path) -> Path:
     Raises:
         StorageError: It can't.
     """
+    new = not path.exists()
     try:
         path.open("ab").close()
     except OSError as error:
         raise StorageError(f"{path} can't be written: {error.strerror}") from error
+    if new:
+        path.unlink()
     return path
 
 

@@ -32,7 +32,7 @@ def export(
     query: Annotated[
         str | None, typer.Option(metavar="SQL", help="What this gives, in DuckDB's dialect; - reads standard input.")
     ] = None,
-    contract: Annotated[str | None, typer.Option(metavar="ID", help="Only this contract.")] = None,
+    contract: Annotated[str | None, typer.Option(metavar="ID|NAME", help="Only this contract.")] = None,
     from_: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="Received then or later: 2026-08-19T13:30Z (UTC).")
     ] = None,
@@ -46,11 +46,15 @@ def export(
     from mdcapture.interop.export import STDOUT, Selection
     from mdcapture.interop.export import export as export_rows
     from mdcapture.lake.catalog import open_catalog
+    from mdcapture.lake.manifest import contracts_named
     from mdcapture.query.sql import Database
 
     catalog = open_catalog(lake_root(lake))
     only = None if session == "all" else [catalog.find(session)]
     text = sys.stdin.read() if query == "-" else query
+    if contract is not None:
+        held = [one for known in only or catalog.session_ids() for one in catalog.snapshot(known).contracts]
+        contract = contracts_named(held, contract)[0].contract_id
     asked = Selection(table or (), text, contract, _time_ns(from_, "--from"), _time_ns(to, "--to"))
     with Database(catalog, only, restricted=True) as database, counting("rows") as progress:
         rows = export_rows(database, output, asked, form=format_, progress=progress)

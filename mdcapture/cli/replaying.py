@@ -51,7 +51,7 @@ def replay(
     ] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Received before.")] = None,
     contract: Annotated[
-        list[str] | None, typer.Option("--contract", metavar="ID", help="Only this contract; repeat for several.")
+        list[str] | None, typer.Option("--contract", metavar="ID|NAME", help="Only this contract; repeat for several.")
     ] = None,
     format_: Annotated[ReplayFormat, typer.Option("--format", help="How events are printed.")] = ReplayFormat.JSONL,
 ) -> None:
@@ -61,11 +61,16 @@ def replay(
     be played a session by `mdcapture simulate --session`.
     """
     from mdcapture.gateway.simulator import parse_speed
+    from mdcapture.lake.manifest import contracts_named
     from mdcapture.live.replay import Replay
 
+    played = _source(source, lake)
+    wanted = contract or []
+    if not isinstance(played, str):
+        wanted = [one.contract_id for text in wanted for one in contracts_named(played.contracts, text)]
     events = Replay(
-        _source(source, lake),
-        contracts=contract or (),
+        played,
+        contracts=wanted,
         from_ns=_time_ns(from_, "--from"),
         to_ns=_time_ns(to, "--to"),
         speed=parse_speed(speed),

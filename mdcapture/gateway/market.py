@@ -298,11 +298,11 @@ class _Contract:
         return f'"lastPrice":{price(self._last)},"change":{price(change)},"changePercent":{percent},'
 
     def _quote(self, time_ns: int, fields: str, *, full: bool = False) -> Message:
-        record = self._write.quote(fields, self._exch_ns, time_ns - _UPDATED_BEFORE_NS, full=full)
+        record = self._write.quote(fields, self._exch_ns or time_ns, time_ns - _UPDATED_BEFORE_NS, full=full)
         return Message(time_ns, self._id, "quotes", record)
 
     def _depth(self, time_ns: int, entries: list[Entry]) -> Message:
-        return Message(time_ns, self._id, "depth", self._write.depth(entries, self._exch_ns))
+        return Message(time_ns, self._id, "depth", self._write.depth(entries, self._exch_ns or time_ns))
 
     def full_quote(self, time_ns: int) -> Message:
         """All fields."""

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["Contract", "Manifest", "SealedFile", "State", "read_manifest", "session_ids", "write_manifest"]
+__all__ = [
+    "Contract",
+    "Manifest",
+    "SealedFile",
+    "State",
+    "contracts_named",
+    "read_manifest",
+    "session_ids",
+    "write_manifest",
+]
+
+_EXPIRY_LETTERS = len("Z6")
 
 State = Literal["open", "sealed", "recovered"]
 
@@ -36,6 +47,26 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     tick_value: float | None = None
     symbol_id: str = ""
     source: str = "unknown"
+
+
+def contracts_named(contracts: Iterable[Contract], text: str) -> list[Contract]:
+    """Those that a text means: an id, or else a name (`MNQZ6`), or else a root (`MNQ`).
+
+    Raises:
+        NotFoundError: None of them is called that.
+    """
+    known = list(contracts)
+    wanted = text.upper()
+    for spelt in (
+        lambda one: (one.contract_id,),
+        lambda one: (one.name,),
+        lambda one: (one.name[:-_EXPIRY_LETTERS], one.symbol_id.rpartition(".")[2]),
+    ):
+        found = [one for one in known if wanted in spelt(one)]
+        if found:
+            return found
+    names = ", ".join(one.name or one.contract_id for one in known) or "none"
+    raise NotFoundError(f"there is no contract {text} here; there are: {names}")
 
 
 class SealedFile(msgspec.Struct, frozen=True, kw_only=True):

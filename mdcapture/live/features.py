@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
@@ -205,7 +206,7 @@ class _Reader:
     def _books(self, gaps: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """The book after each message: a piece begins with the entries that the book before it is made of."""
         carried = held = None
-        for piece in (*in_pieces(self._table("depth"), self.piece_rows), None):
+        for piece in chain(in_pieces(self._table("depth"), self.piece_rows), [None]):
             parts = [part for part in (held, piece) if part is not None]
             if not parts:
                 return

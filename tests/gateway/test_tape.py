@@ -38,9 +38,10 @@ def zstd(data: bytes) -> bytes:
         ("unfinished.ndjson", text(LINES).rstrip(b"\n")),
         ("one.zst", zstd(text(LINES))),
         ("frames.zst", zstd(text(LINES[:1])) + zstd(text(LINES[1:]))),
-        ("one.gz", gzip.compress(text(LINES))),
-        ("members.gz", gzip.compress(text(LINES)[:30]) + gzip.compress(text(LINES)[30:])),
+        ("one.gz", gzip.compress(text(LINES), mtime=0)),
+        ("members.gz", gzip.compress(text(LINES)[:30], mtime=0) + gzip.compress(text(LINES)[30:], mtime=0)),
     ],
+    ids=["plain", "unfinished", "zstd", "zstd frames", "gzip", "gzip members"],
 )
 def test_reads_every_form_of_a_tape(tmp_path: Path, name: str, data: bytes):
     (tmp_path / name).write_bytes(data)

@@ -18,14 +18,13 @@ import mdcapture as md
 from mdcapture.errors import UsageError
 from mdcapture.gateway.captured import SessionFeed
 from mdcapture.interop.importing import import_tape
-from mdcapture.live.online import ESTIMATORS
 from mdcapture.live.replay import Replay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ODD = [
-    b'{"type":1,"target":"GatewayTrade","arguments":["CON.F.US.MNQ.Z26",{"price":1.50,"volume":1, "type":0,"x":"\xff"}]}',
+    b'{"type":1,"target":"GatewayTrade","arguments":["CON.F.US.MNQ.Z26",{"price":1.50,"volume":1,"x":"\xff"}]}',
     b'{"type":1,"target":"GatewayTrade","arguments":["",[{"price":1,"volume":1,"type":0}]]}',
     b'{"type":1,"target":"GatewayLogout","arguments":["bye"]}',
     b'{"target":"gatewayQUOTE","type":1,"arguments":["CON.F.US.MNQ.Z26",{"bestBid":1e2,"n\xc3\xa4me":"\\u00e4"}]}',
@@ -91,7 +90,8 @@ def test_live_metrics_of_a_recorder_equal_those_of_its_replay(
     replayed.tick(again.end_ns)
     assert live == {one: dict(replayed[one]) for one in replayed.contracts}
     assert live.keys() == set(CONTRACTS)
-    assert all(value is not None for name, value in live[CONTRACTS[0]].items() if name in ESTIMATORS)
+    unknown = {name for name, value in live[CONTRACTS[0]].items() if value is None}
+    assert unknown <= {"realized_variance"}  # it is over in a few seconds
 
 
 def test_events_are_printed_as_json_lines(tmp_path: Path):

@@ -12,15 +12,18 @@ the bar: no bar reaches across one); all but time bars end with `complete`, fals
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import Frame, alike, key_columns, neighbour, ordered, stretches, trade_sign
-from mdcapture.metrics.volatility import Column, column
+from mdcapture.metrics import asof
+from mdcapture.metrics.frames import Column, Frame, begins, column, each_group, trade_sign
+
+if TYPE_CHECKING:
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = [
     "dollar_bars",
@@ -89,20 +92,19 @@ def time_bars(
         UsageError: `interval_ns` is not positive.
     """
     _positive(interval_ns=interval_ns)
-    keys: list[str] = [*key_columns(trades), "stretch"]
-    bars = (
-        ordered(stretches(trades, incidents))
-        .filter(pl.col(clock).is_not_null())
-        .with_columns(start_ns=pl.col(clock) // interval_ns * interval_ns)
-        .group_by([*keys, "start_ns"], maintain_order=True)
-        .agg(_SUMMARY)
-        .sort([*keys, "start_ns"])
-    )
-    if empty:
-        bars = _with_empty_bars(bars, keys, interval_ns)
-    return bars.select(
-        *keys, "start_ns", pl.col("start_ns").add(interval_ns).alias("end_ns"), pl.exclude(*keys, "start_ns")
-    )
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        rows = asof.with_stretch(own, gaps).drop_nulls(clock)
+        rows = rows.with_columns(start_ns=pl.col(clock) // interval_ns * interval_ns)
+        if clock != "recv_ns":
+            rows = rows.sort("stretch", "start_ns", maintain_order=True)
+        first, _, bars = _bars(rows, begins("stretch", "start_ns"))
+        bars = bars.insert_column(1, first["start_ns"])
+        bars = _with_empty_bars(bars, interval_ns) if empty else bars
+        end_ns = pl.col("start_ns").add(interval_ns).alias("end_ns")
+        return bars.select("stretch", "start_ns", end_ns, pl.exclude("stretch", "start_ns"))
+
+    return each_group(metric, trades, incidents=incidents)
 
 
 def tick_bars(trades: Frame, threshold: int, *, incidents: pl.LazyFrame | pl.DataFrame | None = None) -> Frame:
@@ -204,17 +206,27 @@ def run_bars(
     return _closed_bars(trades, _signed_weight(weight, sign), closes, incidents)
 
 
-_SUMMARY = (
-    pl.col("price").first().alias("open"),
-    pl.col("price").max().alias("high"),
-    pl.col("price").min().alias("low"),
-    pl.col("price").last().alias("close"),
-    pl.col("volume").sum(),
-    pl.col("volume").filter(pl.col("side") == 0).sum().alias("buy_volume"),
-    pl.col("volume").filter(pl.col("side") == 1).sum().alias("sell_volume"),
-    pl.len().cast(pl.Int64).alias("trades"),
-    vwap(),
-)
+def _bars(trades: pl.DataFrame, opens: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The first trade of each bar, its last, and the bar: one begins with each trade that opens one."""
+    start = trades.select(opens.arg_true()).to_series().to_numpy().astype(np.int64)
+    first, last = trades[start], trades[np.append(start, trades.height)[1:] - 1]
+    price, volume = trades["price"].to_numpy(), trades["volume"].to_numpy()
+    bought, sold = (volume * (trades["side"] == side).fill_null(value=False).to_numpy() for side in (0, 1))
+    bars = pl.DataFrame(
+        {
+            "stretch": first["stretch"],
+            "open": first["price"],
+            "high": np.maximum.reduceat(price, start),
+            "low": np.minimum.reduceat(price, start),
+            "close": last["price"],
+            "volume": np.add.reduceat(volume, start),
+            "buy_volume": np.add.reduceat(bought, start),
+            "sell_volume": np.add.reduceat(sold, start),
+            "trades": np.diff(start, append=trades.height),
+            "vwap": np.add.reduceat(price * volume, start),
+        }
+    )
+    return first, last, bars.with_columns(vwap=pl.when(pl.col("volume") > 0).then(pl.col("vwap") / pl.col("volume")))
 
 
 def _positive(**arguments: float) -> None:
@@ -223,50 +235,34 @@ def _positive(**arguments: float) -> None:
             raise UsageError(f"{name} must be positive, not {value}")
 
 
-def _with_empty_bars(bars: Frame, keys: list[str], interval_ns: int) -> Frame:
+def _with_empty_bars(bars: pl.DataFrame, interval_ns: int) -> pl.DataFrame:
     first, last = pl.col("start_ns").min(), pl.col("start_ns").max() + interval_ns
-    grid = (
-        bars.lazy()
-        .group_by(keys, maintain_order=True)
+    return (
+        bars.group_by("stretch", maintain_order=True)
         .agg(pl.int_range(first, last, interval_ns).alias("start_ns"))
         .explode("start_ns")
-        .join(bars.lazy(), on=[*keys, "start_ns"], how="left", maintain_order="left")
+        .join(bars, on=["stretch", "start_ns"], how="left", maintain_order="left")
         .with_columns(
             pl.col("close").forward_fill(), pl.col("volume", "buy_volume", "sell_volume", "trades").fill_null(0)
         )
         .with_columns(pl.col("open", "high", "low").fill_null(pl.col("close")))
     )
-    return alike(grid, bars)
 
 
 def _closed_bars(
     trades: Frame, amount: pl.Expr, closes: Closes, incidents: pl.LazyFrame | pl.DataFrame | None
 ) -> Frame:
     """Bars from the rule that marks, in the amounts of one stretch in order, the trades that close a bar."""
-    keys: list[str] = [*key_columns(trades), "stretch"]
 
-    def marks(rows: pl.Series) -> pl.Series:
-        amounts, first = (rows.struct.field(name).to_numpy() for name in ("_amount", "_first"))
-        pieces = np.split(amounts, np.flatnonzero(first)[1:])
-        return pl.Series(np.concatenate([closes(piece) for piece in pieces]))
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        rows = asof.with_stretch(own, gaps).with_columns(_amount=amount)
+        marks = np.concatenate([closes(piece["_amount"].to_numpy()) for piece in asof.pieces(rows)])
+        rows = rows.with_columns(complete=pl.Series(marks, dtype=pl.Boolean))
+        first, last, bars = _bars(rows, begins("stretch") | pl.col("complete").shift(fill_value=False))
+        span = first["recv_ns"].alias("start_ns"), last["recv_ns"].alias("end_ns")
+        return bars.select("stretch", *span, pl.exclude("stretch"), last["complete"])
 
-    closing = pl.struct(amount.alias("_amount"), "_first").map_batches(marks, return_dtype=pl.Boolean)
-    opens = pl.col("_first") | pl.col("complete").shift(fill_value=False)
-    bars = (
-        ordered(stretches(trades.lazy(), incidents))
-        .with_columns(_first=neighbour(pl.col("stretch"), keys).is_null())
-        .with_columns(complete=closing)
-        .group_by(opens.cum_sum().alias("_bar"), maintain_order=True)
-        .agg(
-            pl.col(keys).first(),
-            pl.col("recv_ns").first().alias("start_ns"),
-            pl.col("recv_ns").last().alias("end_ns"),
-            *_SUMMARY,
-            pl.col("complete").any(),
-        )
-        .drop("_bar")
-    )
-    return alike(bars, trades)
+    return each_group(metric, trades, incidents=incidents)
 
 
 def _reaching(threshold: float) -> Closes:

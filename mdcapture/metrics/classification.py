@@ -13,21 +13,24 @@ import polars as pl
 from scipy import special
 
 from mdcapture.errors import UsageError
+from mdcapture.metrics import asof
 from mdcapture.metrics.frames import (
+    Column,
     Frame,
     alike,
     by_group,
+    column,
+    each_group,
     key_columns,
     neighbour,
-    ordered,
-    prevailing,
-    stretches,
+    reading,
     trade_sign,
 )
-from mdcapture.metrics.volatility import Column, column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = ["Rule", "agreement", "bulk_agreement", "bulk_buy_volume", "classify"]
 
@@ -76,29 +79,29 @@ def classify(
     unknown = [rule for rule in rules if rule not in get_args(Rule)]
     if unknown or quote_delay_ns < 0:
         raise UsageError(f"rules are {get_args(Rule)} and the delay is not negative: {unknown or quote_delay_ns}")
-    keys: list[str] = [*key_columns(trades), "stretch"]
-    rows = ordered(stretches(trades.lazy(), incidents))
-    if quotes is not None:
-        states = stretches(quotes.lazy(), incidents).with_columns(pl.col("recv_ns") + quote_delay_ns)
-        states = states.rename({"stretch": "_quote_stretch"})
-        rows = prevailing(rows, states, ("best_bid", "best_ask", "_quote_stretch"))
-        same = pl.col("_quote_stretch") == pl.col("stretch")
-        rows = rows.with_columns(pl.when(same).then(quote).name.keep() for quote in (_BID, _ASK))
-    signs = _signs(_tick_rule(keys))
-    result = rows.with_columns(signs[rule].cast(pl.Int8).alias(rule) for rule in rules)
-    return alike(result.drop("stretch", "_quote_stretch", strict=False), trades)
+    signs = _signs(_tick_rule())
+
+    def metric(own: pl.DataFrame, states: pl.DataFrame | None, gaps: Gaps) -> pl.DataFrame:
+        if states is not None:
+            own = asof.prevailing(own, states, gaps, ["best_bid", "best_ask"], age_ns=quote_delay_ns)
+        rows = asof.with_stretch(own, gaps).lazy()
+        added = rows.with_columns(signs[rule].cast(pl.Int8).alias(rule) for rule in rules)
+        return added.drop("stretch").collect(engine="in-memory")
+
+    states = None if quotes is None else reading(quotes, "best_bid", "best_ask")
+    return each_group(metric, trades, states, incidents=incidents)
 
 
-def _tick_rule(keys: Sequence[str]) -> pl.Expr:
-    """The last change that was not zero, in rows sorted by group; a zero at the group's start ends what is carried."""
-    change = (_PRICE - neighbour(_PRICE, keys)).sign()
+def _tick_rule() -> pl.Expr:
+    """The last change that was not zero, in one group; a zero at the start of a stretch ends what is carried."""
+    change = (_PRICE - neighbour(_PRICE, ["stretch"])).sign()
     carried = pl.when(change.is_null()).then(0.0).when(change != 0).then(change).forward_fill()
     return pl.when(carried != 0).then(carried)
 
 
 def _signs(tick: pl.Expr) -> dict[Rule, pl.Expr]:
     """Each rule as an expression; `tick` is the tick rule within its group."""
-    quoted = _BID <= _ASK
+    quoted = asof.two_sided()
     mid, spread = (_BID + _ASK) / 2, _ASK - _BID
     quote = pl.when(quoted & (mid != _PRICE)).then((_PRICE - mid).sign())
     at_ask, at_bid = _PRICE == _ASK, _PRICE == _BID
@@ -196,4 +199,4 @@ def bulk_agreement(bars: Frame, estimate: Column) -> Frame:
     right = pl.min_horizontal(bought, "buy_volume") + pl.min_horizontal(pl.col("volume") - bought, "sell_volume")
     known = (pl.col("buy_volume") + pl.col("sell_volume")).filter(bought.is_not_null()).sum()
     share = pl.when(known > 0).then(right.filter(bought.is_not_null()).sum() / known)
-    return alike(by_group(bars.lazy(), agreement=share, n=bought.count().cast(pl.Int64)), bars)
+    return by_group(bars, agreement=share, n=bought.count().cast(pl.Int64))

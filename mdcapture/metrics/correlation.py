@@ -22,9 +22,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import Frame, alike, groups
+from mdcapture.metrics.frames import Column, Frame, alike, column, groups
 from mdcapture.metrics.noise import kernel_bandwidth, realized_kernel
-from mdcapture.metrics.volatility import Column, column, realized_variance, sampled_returns
+from mdcapture.metrics.volatility import realized_variance, sampled_returns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,13 +13,26 @@ import polars as pl
 from scipy import fft
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import Frame, alike, by_group, groups, key_columns, order_columns, ordered, stretches
-from mdcapture.metrics.volatility import Column, column
+from mdcapture.metrics import asof
+from mdcapture.metrics.frames import (
+    Column,
+    Frame,
+    alike,
+    begins,
+    by_group,
+    column,
+    each_group,
+    key_columns,
+    order_columns,
+    reading,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = [
     "aggressive_orders",
@@ -50,24 +63,28 @@ def aggressive_orders(trades: Frame) -> Frame:
         Key columns, the order columns and `exch_ns` of the first print, `price` (volume-weighted), `volume` (sum),
         `side`, `first_price`, `last_price`, `prints` (count), in the order of events.
     """
-    keys, price, volume = key_columns(trades), pl.col("price"), pl.col("volume")
+    price, volume = pl.col("price"), pl.col("volume")
     known = pl.col("exch_ns").is_not_null() & pl.col("side").is_not_null()
-    alone = pl.when(~known).then(pl.int_range(pl.len()))
-    return (
-        ordered(trades)
-        .with_columns(_order=pl.struct(*keys, "exch_ns", "side", alone.alias("_alone")).rle_id())
-        .group_by("_order", maintain_order=True)
-        .agg(
-            pl.col(*keys, *order_columns(trades), "exch_ns").first(),
-            ((price * volume).sum() / volume.sum()).alias("price"),
-            volume.sum(),
-            pl.col("side").first(),
-            price.first().alias("first_price"),
-            price.last().alias("last_price"),
-            pl.len().cast(pl.Int64).alias("prints"),
+    firsts = [*order_columns(trades), "exch_ns"]
+
+    def join(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
+        orders = (
+            own.lazy()
+            .group_by((begins("exch_ns", "side") | ~known).cum_sum().alias("_order"), maintain_order=True)
+            .agg(
+                pl.col(firsts).first(),
+                ((price * volume).sum() / volume.sum()).alias("price"),
+                volume.sum(),
+                pl.col("side").first(),
+                price.first().alias("first_price"),
+                price.last().alias("last_price"),
+                pl.len().cast(pl.Int64).alias("prints"),
+            )
+            .drop("_order")
         )
-        .drop("_order")
-    )
+        return orders.collect(engine="in-memory")
+
+    return each_group(join, trades)
 
 
 def size_histogram(trades: Frame) -> Frame:
@@ -77,7 +94,6 @@ def size_histogram(trades: Frame) -> Frame:
         Key columns, `volume` (the size, lots), `trades` (count), `share` (of the trades), `volume_share` (of the lots),
         `tail` (the share of trades of at least this size), by rising size.
     """
-    keys = key_columns(trades)
     count, lots = pl.col("trades"), pl.col("volume") * pl.col("trades")
     whole = count.sum()
     shares = {
@@ -85,14 +101,11 @@ def size_histogram(trades: Frame) -> Frame:
         "volume_share": lots / lots.sum(),
         "tail": (whole - count.cum_sum() + count) / whole,
     }
-    if keys:
-        shares = {name: share.over(keys) for name, share in shares.items()}
-    return (
-        trades.group_by(*keys, "volume")
-        .agg(trades=pl.len().cast(pl.Int64))
-        .sort(*keys, "volume")
-        .with_columns(**shares)
-    )
+
+    def metric(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
+        return own.group_by("volume").agg(trades=pl.len().cast(pl.Int64)).sort("volume").with_columns(**shares)
+
+    return each_group(metric, trades, order=())
 
 
 def herfindahl(volume: Column = "volume") -> pl.Expr:
@@ -113,7 +126,7 @@ def share_at_multiples(lot: int, volume: Column = "volume") -> pl.Expr:
 def size_clustering(trades: Frame, *, lots: Sequence[int] = (5, 10, 25, 50, 100)) -> Frame:
     """One row a group: `herfindahl`, `at_5`, … (share of trades at multiples of each of `lots`), `n` (trades)."""
     shares = [share_at_multiples(lot) for lot in lots]
-    return alike(by_group(trades.lazy(), herfindahl(), *shares, n=pl.len().cast(pl.Int64)), trades)
+    return by_group(trades, herfindahl(), *shares, n=pl.len().cast(pl.Int64))
 
 
 def autocorrelation(
@@ -139,22 +152,22 @@ def autocorrelation(
     """
     if max_lag <= 0:
         raise UsageError(f"max_lag must be positive, not {max_lag}")
-    keys: list[str] = key_columns(events)
-    rows = ordered(stretches(events.lazy(), incidents)).with_columns(_value=column(value).cast(pl.Float64))
-    names = [*keys, *order_columns(events), "stretch", "_value"]
-    schema = rows.select(keys).collect_schema()
-    schema.update({"lag": pl.Int64(), "autocorrelation": pl.Float64(), "n": pl.Int64()})
-    results = [pl.DataFrame(schema=schema)]
-    for key, group in groups(rows.select(names).filter(pl.col("_value").is_not_null())):
-        correlations = _autocorrelation(group["_value"].to_numpy(), group["stretch"].to_numpy(), max_lag)
-        result = pl.DataFrame({"lag": np.arange(1, max_lag + 1), "autocorrelation": correlations, "n": group.height})
-        labelled = result.with_columns(pl.lit(label).alias(name) for name, label in key.items())
-        results.append(labelled.with_columns(pl.col("autocorrelation").fill_nan(None)).select(schema.names()))
-    return alike(pl.concat(results, how="vertical_relaxed").cast(schema).lazy(), events)
+    series = column(value).cast(pl.Float64)
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        rows = asof.with_stretch(own, gaps).select("stretch", _value=series).drop_nulls()
+        lag = np.arange(1, max_lag + 1 if rows.height else 1)
+        correlations = _autocorrelation(rows["_value"].to_numpy(), rows["stretch"].to_numpy(), len(lag))
+        table = pl.DataFrame({"lag": lag, "autocorrelation": correlations, "n": np.full(len(lag), rows.height)})
+        return table.with_columns(pl.col("autocorrelation").fill_nan(None))
+
+    return alike(each_group(metric, reading(events, value), incidents=incidents), events)
 
 
 def _autocorrelation(values: NDArray[np.float64], stretch: NDArray[np.int64], max_lag: int) -> NDArray[np.float64]:
     """For lags of 1 to `max_lag`; NaN where no two values of one stretch are so far apart, or all are equal."""
+    if not max_lag:
+        return values[:0]
     deviations = values - values.mean()
     variance, longest = float(deviations @ deviations), 0
     products = np.zeros(max_lag + 1)
@@ -186,9 +199,12 @@ def durations(
 
     Trades of one instant are no time apart; join them by `aggressive_orders` for the waiting times between orders.
     """
-    keys: list[str] = [*key_columns(trades), "stretch"]
-    rows = ordered(stretches(trades, incidents))
-    return rows.with_columns(duration_ns=pl.col(clock).diff().over(keys)).drop("stretch")
+    since = pl.when(~begins("stretch")).then(pl.col(clock).diff())
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        return asof.with_stretch(own, gaps).with_columns(duration_ns=since).drop("stretch")
+
+    return each_group(metric, trades, incidents=incidents)
 
 
 def intraday_pattern(

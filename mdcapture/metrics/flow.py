@@ -13,23 +13,16 @@ import numpy as np
 import polars as pl
 
 from mdcapture.errors import UsageError
+from mdcapture.metrics import asof
 from mdcapture.metrics.distribution import autocorrelation
-from mdcapture.metrics.frames import (
-    Frame,
-    alike,
-    by_group,
-    key_columns,
-    neighbour,
-    ordered,
-    stretches,
-    trade_sign,
-)
-from mdcapture.metrics.volatility import Column, column
+from mdcapture.metrics.frames import ORDER, Column, Frame, begins, by_group, column, each_group, key_columns, trade_sign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = [
     "cumulative_delta",
@@ -75,22 +68,28 @@ def order_flow(trades: Frame) -> Frame:
         Key columns, `buy_volume`, `sell_volume`, `unknown_volume`, `delta` (lots, buys less sells), `imbalance`
         (delta over buys plus sells), `buys`, `sells` (counts), `count_imbalance`, `n` (trades).
     """
-    sign, volume = trade_sign(), pl.col("volume")
-    bought, sold = volume.filter(sign == 1).sum(), volume.filter(sign == -1).sum()
-    return alike(
-        by_group(
-            trades.lazy(),
-            buy_volume=bought,
-            sell_volume=sold,
-            unknown_volume=volume.sum() - bought - sold,
-            delta=bought - sold,
-            imbalance=trade_imbalance(),
-            buys=(sign == 1).sum().cast(pl.Int64),
-            sells=(sign == -1).sum().cast(pl.Int64),
-            count_imbalance=sign.mean(),
-            n=pl.len().cast(pl.Int64),
-        ),
+    volume, buy, sell = pl.col("volume"), pl.col("side") == 0, pl.col("side") == 1
+    flow = by_group(
         trades,
+        buy_volume=volume.filter(buy).sum(),
+        sell_volume=volume.filter(sell).sum(),
+        volume=volume.sum(),
+        buys=buy.sum().cast(pl.Int64),
+        sells=sell.sum().cast(pl.Int64),
+        n=pl.len().cast(pl.Int64),
+    )
+    bought, sold, buys, sells = (pl.col(name) for name in ("buy_volume", "sell_volume", "buys", "sells"))
+    return flow.select(
+        *key_columns(trades),
+        "buy_volume",
+        "sell_volume",
+        unknown_volume=volume - bought - sold,
+        delta=bought - sold,
+        imbalance=pl.when(bought + sold > 0).then((bought - sold) / (bought + sold)),
+        buys=buys,
+        sells=sells,
+        count_imbalance=pl.when(buys + sells > 0).then((buys - sells) / (buys + sells)),
+        n="n",
     )
 
 
@@ -104,22 +103,16 @@ def cumulative_delta(
         by: More columns at whose changes the sum starts again at zero, such as a trading day.
         incidents: Gaps; the sum starts again after each, since what was missed is not known.
     """
-    starts = _starts([*key_columns(trades), "stretch", *by])
-    signed = signed_volume().cast(pl.Int64)
-    rows = ordered(stretches(trades.lazy(), incidents))
-    added = rows.with_columns(signed, cumulative_delta=_running_sum(signed.fill_null(0), starts))
-    return alike(added.drop("stretch"), trades)
+    total = pl.col("signed_volume").fill_null(0).cum_sum()
+    before = total.shift(fill_value=0)
 
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        rows = asof.with_stretch(own, gaps).lazy().with_columns(signed_volume().cast(pl.Int64))
+        resets = [*(["stretch"] if len(gaps.edge_ns) else []), *by]
+        start = pl.when(begins(*resets)).then(before).forward_fill() if resets else 0
+        return rows.with_columns(cumulative_delta=total - start).drop("stretch").collect(engine="in-memory")
 
-def _starts(groups: Sequence[str]) -> pl.Expr:
-    """Whether a row is the first of its group, in rows sorted by group; `stretch` is one of the columns."""
-    return neighbour(pl.col("stretch"), groups).is_null()
-
-
-def _running_sum(values: pl.Expr, starts: pl.Expr) -> pl.Expr:
-    """The sum since the start of the group: one running sum less what it was there, which spares the grouping."""
-    total = values.cum_sum()
-    return total - pl.when(starts).then(total - values).forward_fill()
+    return each_group(metric, trades, incidents=incidents)
 
 
 def queue_imbalance(*, levels: int = 1, scale: Literal["signed", "share"] = "signed") -> pl.Expr:
@@ -163,17 +156,21 @@ def order_flow_imbalance(
         levels: How many levels.
         incidents: Gaps; nothing is compared across one.
     """
-    rows = ordered(stretches(book.lazy(), incidents))
-    starts = _starts([*key_columns(book), "stretch"])
-    return alike(rows.with_columns(_level_flow(m, starts) for m in range(levels)).drop("stretch"), book)
+    flows = [_level_flow(m) for m in range(levels)]
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        rows = asof.with_stretch(own, gaps).lazy().with_columns(flows)
+        return rows.drop("stretch").collect(engine="in-memory")
+
+    return each_group(metric, book, incidents=incidents)
 
 
-def _level_flow(level: int, starts: pl.Expr) -> pl.Expr:
+def _level_flow(level: int) -> pl.Expr:
     bid, ask = pl.col(f"bid_price_{level}"), pl.col(f"ask_price_{level}")
     flow = _queue_flow(bid.fill_null(-np.inf), pl.col(f"bid_size_{level}").fill_null(0))
     flow -= _queue_flow(-ask.fill_null(np.inf), pl.col(f"ask_size_{level}").fill_null(0))
     seen = bid.is_not_null() | ask.is_not_null()
-    return pl.when(~starts & seen & seen.shift()).then(flow).alias(f"ofi_{level}")
+    return pl.when(~begins("stretch") & seen & seen.shift()).then(flow).alias(f"ofi_{level}")
 
 
 def _queue_flow(price: pl.Expr, size: pl.Expr) -> pl.Expr:
@@ -212,18 +209,18 @@ def ofi_bars(
         raise UsageError(f"interval_ns must be positive, not {interval_ns}")
     sizes = [pl.col(f"{side}_size_{m}").fill_null(0) for side in ("bid", "ask") for m in range(levels)]
     names = [f"ofi_{m}" for m in range(levels)]
-    keys: list[str] = [*key_columns(book), "stretch"]
-    bars = (
-        stretches(order_flow_imbalance(book.lazy(), levels=levels, incidents=incidents), incidents)
-        .with_columns(
-            start_ns=pl.col("recv_ns") // interval_ns * interval_ns, depth=pl.sum_horizontal(sizes) / len(sizes)
+    start_ns, depth = pl.col("recv_ns") // interval_ns * interval_ns, pl.sum_horizontal(sizes) / len(sizes)
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        bars = (
+            asof.with_stretch(own, gaps)
+            .group_by("stretch", start_ns=start_ns, maintain_order=True)
+            .agg(pl.col(*names).sum(), depth.mean().alias("depth"), n=pl.len().cast(pl.Int64))
+            .select("stretch", "start_ns", pl.col("start_ns").add(interval_ns).alias("end_ns"), *names, "depth", "n")
         )
-        .group_by([*keys, "start_ns"], maintain_order=True)
-        .agg(pl.col(*names).sum(), pl.col("depth").mean(), n=pl.len().cast(pl.Int64))
-        .sort([*keys, "start_ns"])
-        .select(*keys, "start_ns", pl.col("start_ns").add(interval_ns).alias("end_ns"), *names, "depth", "n")
-    )
-    return alike(bars.with_columns(pl.col(*names) / pl.col("depth")) if scaled else bars, book)
+        return bars.with_columns(pl.col(*names) / pl.col("depth")) if scaled else bars
+
+    return each_group(metric, order_flow_imbalance(book, levels=levels, incidents=incidents), incidents=incidents)
 
 
 def ofi_weights(bars: pl.DataFrame, *, levels: int) -> NDArray[np.float64]:
@@ -299,16 +296,13 @@ def decay_exponent(correlations: Frame, *, min_lag: int = 1, max_lag: int | None
     sxx, sxy, syy = (dx * dx).sum(), (dx * dy).sum(), (dy * dy).sum()
     slope = pl.when(sxx > 0).then(sxy / sxx)
     residual = pl.max_horizontal(syy - slope * sxy, 0.0)
-    return alike(
-        by_group(
-            correlations.lazy(),
-            gamma=-slope,
-            gamma_se=pl.when(n > 2).then((residual / (n - 2) / sxx).sqrt()),
-            amplitude=(y.mean() - slope * x.mean()).exp(),
-            r_squared=pl.when(syy > 0).then(1 - residual / syy),
-            n=n.cast(pl.Int64),
-        ),
+    return by_group(
         correlations,
+        gamma=-slope,
+        gamma_se=pl.when(n > 2).then((residual / (n - 2) / sxx).sqrt()),
+        amplitude=(y.mean() - slope * x.mean()).exp(),
+        r_squared=pl.when(syy > 0).then(1 - residual / syy),
+        n=n.cast(pl.Int64),
     )
 
 
@@ -340,35 +334,40 @@ def volume_buckets(
     """
     if bucket_volume <= 0:
         raise UsageError(f"bucket_volume must be positive, not {bucket_volume}")
-    present = events.lazy().collect_schema().names()
-    rows = events.lazy() if "stretch" in present else stretches(events.lazy(), incidents)
-    keys: list[str] = [*key_columns(events), "stretch"]
+    present = events.collect_schema().names()
     volume = pl.col("volume")
     bought = pl.col("buy_volume") if "buy_volume" in present else volume * (trade_sign().fill_null(0.0) + 1) / 2
-    starts, buys = pl.col("_first"), pl.col("_buys")
-    full, full_before = pl.col("_sum") // bucket_volume, (pl.col("_sum") - volume) // bucket_volume
-    overflow = pl.col("_sum") - (pl.col("bucket") + 1) * bucket_volume
-    buckets = (
-        (ordered(rows) if clock == "recv_ns" else rows.sort([*keys, clock], maintain_order=True))
-        .select(*keys, clock, "volume", _buys=bought)
-        .drop_nulls("_buys")
-        .with_columns(_first=_starts(keys))
-        .with_columns(_sum=_running_sum(volume, starts), _bought=_running_sum(buys, starts))
-        .filter(full > full_before)
-        .with_columns(bucket=pl.int_ranges(full_before, full))
-        .explode("bucket")
-        .with_columns(_bought=pl.col("_bought") - overflow * buys / volume)
-        .with_columns(buy_volume=pl.col("_bought") - pl.col("_bought").shift(fill_value=0.0).over(keys))
-        .select(
-            *keys,
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        rows = own if "stretch" in present else asof.with_stretch(own, gaps)
+        rows = rows.select("stretch", "volume", _buys=bought, end_ns=clock).drop_nulls("_buys")
+        buckets = pl.concat(_buckets(piece, bucket_volume) for piece in asof.pieces(rows))
+        return buckets.select(
+            "stretch",
             "bucket",
-            pl.col(clock).alias("end_ns"),
+            "end_ns",
             pl.lit(bucket_volume, pl.Int64).alias("volume"),
             "buy_volume",
             (bucket_volume - pl.col("buy_volume")).alias("sell_volume"),
         )
+
+    by = ORDER if clock == "recv_ns" else [name for name in ("stretch", clock) if name in present]
+    return each_group(metric, events, incidents=incidents, order=by)
+
+
+def _buckets(rows: pl.DataFrame, bucket_volume: int) -> pl.DataFrame:
+    """The full buckets of one stretch: at each multiple of their volume, what was bought of all volume so far."""
+    volume, buys = (rows[name].to_numpy() for name in ("volume", "_buys"))
+    total, bought = np.cumsum(volume), np.cumsum(buys)
+    full_at = np.arange(1, total.max(initial=0) // bucket_volume + 1) * bucket_volume
+    row = np.searchsorted(total, full_at)
+    bought_by_then = bought[row] - (total[row] - full_at) * buys[row] / volume[row]
+    return rows[row].select(
+        "stretch",
+        "end_ns",
+        bucket=pl.int_range(pl.len()),
+        buy_volume=pl.Series(np.diff(bought_by_then, prepend=0.0), dtype=pl.Float64),
     )
-    return alike(buckets, events)
 
 
 def rolling_vpin(

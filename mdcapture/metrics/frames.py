@@ -6,28 +6,40 @@ Frames have the columns of the lake's tables. A metric is computed for each grou
 
 A quote is a state: it holds from its message until the next one, the end of the data, or a gap. A state whose side is
 missing, or whose bid is above its ask, has no mid; the mid before it is not carried over.
+
+The lake's tables lie group by group and in order. So a frame is taken apart into its groups once, as views of its rows
+(`each_group`), and nothing after that needs a key: no join, sort or aggregation compares text.
 """
 
 from __future__ import annotations
 
-import functools
-import operator
+import itertools
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import polars as pl
 
 from mdcapture.errors import UsageError
+from mdcapture.metrics import asof
+from mdcapture.metrics.asof import NO_GAPS, ORDER, Gaps, gaps_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
 __all__ = [
     "KEYS",
+    "MID",
     "ORDER",
+    "Column",
     "Frame",
     "alike",
+    "begins",
     "by_group",
-    "group_hash",
+    "column",
+    "each_group",
     "groups",
     "key_columns",
     "lasting",
@@ -38,17 +50,26 @@ __all__ = [
     "ordered",
     "prevailing",
     "previous_tick",
+    "reading",
     "stretches",
     "trade_sign",
     "weighted_mean",
+    "with_mid",
 ]
 
 Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
 """Lazy in, lazy out; a DataFrame in, a DataFrame out."""
 
+Column = pl.Expr | str
+"""An expression, or the name of a column."""
+
 KEYS = ("session_id", "contract_id")
-ORDER = ("recv_ns", "seq", "pos")
-SEQ_BITS, POS_BITS = 42, 20  # with the 63 of a time they leave the sign of an Int128 alone
+MID = ("mid", "best_bid", "best_ask")  # it is made of its sides where it is not there
+
+
+def column(value: Column) -> pl.Expr:
+    """The expression that a name stands for."""
+    return pl.col(value) if isinstance(value, str) else value
 
 
 def key_columns(*frames: pl.LazyFrame | pl.DataFrame) -> list[str]:
@@ -62,7 +83,7 @@ def order_columns(*frames: pl.LazyFrame | pl.DataFrame) -> list[str]:
 
 
 def _shared(names: Sequence[str], frames: Sequence[pl.LazyFrame | pl.DataFrame]) -> list[str]:
-    schemas = [frame.lazy().collect_schema() for frame in frames]
+    schemas = [frame.collect_schema() for frame in frames]
     return [name for name in names if all(name in schema for schema in schemas)]
 
 
@@ -71,44 +92,161 @@ def alike(result: pl.LazyFrame, given: Frame) -> Frame:
     return result.collect(engine="in-memory") if isinstance(given, pl.DataFrame) else result
 
 
+def each_group(
+    metric: Callable[..., pl.DataFrame],
+    frame: Frame,
+    *others: pl.LazyFrame | pl.DataFrame | None,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+    order: Sequence[str] = ORDER,
+) -> Frame:
+    """Apply a metric to each group, and put what comes out one below the other, by the keys.
+
+    Args:
+        metric: Called with the group's rows in the order of events, the rows of each of the others that have the same
+            keys (those that both have), likewise in order, and the group's `asof.Gaps`. It must be able to take empty
+            frames, whose result says what columns there are. Keys that the result lacks are put in front of it.
+        frame: Rows in any order; a frame without keys is one group, even if it is empty.
+        others: Further frames; None is handed on.
+        incidents: Gaps, see `stretches`.
+        order: The columns that the group's rows are ordered by; none leaves them in the order that they have.
+    """
+
+    def of_all(rows: pl.DataFrame) -> pl.DataFrame:
+        keys: list[str] = key_columns(rows)
+        partners = [_partners(other, keys) for other in others]
+        gaps = _gaps(incidents, keys)
+        results = [
+            _labelled(metric(own, *(partner(own) for partner in partners), gaps(own)), own, keys)
+            for own in _parts(rows, keys, order)
+        ]
+        return pl.concat(results) if results else nothing(rows)
+
+    def nothing(rows: pl.DataFrame) -> pl.DataFrame:
+        empty = [None if other is None else other.collect_schema().to_frame() for other in others]
+        return _labelled(metric(rows, *empty, NO_GAPS), rows, key_columns(rows)).clear()
+
+    if isinstance(frame, pl.DataFrame):
+        return of_all(frame)
+    return frame.map_batches(of_all, schema=nothing(frame.collect_schema().to_frame()).schema)
+
+
+def _parts(rows: pl.DataFrame, keys: list[str], order: Sequence[str]) -> list[pl.DataFrame]:
+    """The rows of each group in their order, by the keys; views of the frame where it has them so."""
+    known = [name for name in order if name in rows.columns]
+    if not keys:
+        return [_in_order(rows, known)]
+    bounds = np.concatenate([[0], _run_ends(rows, keys)])
+    heads = rows.select(keys)[bounds[:-1]]
+    if heads.height > heads.n_unique():
+        parts = rows.partition_by(keys, maintain_order=True)
+        heads = pl.concat([part.select(keys).head(1) for part in parts])
+    else:
+        parts = [rows[start:end] for start, end in itertools.pairwise(bounds.tolist())]
+    return [_in_order(parts[place], known) for place in heads.select(pl.arg_sort_by(keys)).to_series()]
+
+
+def _run_ends(rows: pl.DataFrame, keys: list[str]) -> NDArray[np.int64]:
+    """Where the rows of one group end, and those of another may begin."""
+    lengths = rows.lazy().select(pl.col(key).rle().struct.field("len").implode().alias(key) for key in keys)
+    runs = lengths.collect(engine="in-memory")
+    return np.unique(np.concatenate([np.cumsum(runs[key].item().to_numpy(), dtype=np.int64) for key in keys]))
+
+
+def _in_order(rows: pl.DataFrame, order: list[str]) -> pl.DataFrame:
+    """The rows sorted; the lake's are, and to see that costs a part of a sort."""
+    if not order or rows.height < 2:
+        return rows
+    rises, ties = pl.lit(value=False), pl.lit(value=True)
+    for name in order:
+        value, before = pl.col(name).slice(1), pl.col(name).head(pl.len() - 1)
+        rises |= ties & (value > before)
+        ties &= value == before
+        if rows.select(rises.all(ignore_nulls=False)).item():
+            return rows
+    in_order = rows.select((rises | ties).all(ignore_nulls=False)).item()
+    return rows if in_order else rows.sort(order, maintain_order=True)
+
+
+def _partners(
+    other: pl.LazyFrame | pl.DataFrame | None, keys: list[str]
+) -> Callable[[pl.DataFrame], pl.DataFrame | None]:
+    """Finds the rows of the other frame that go with a group's: those with the same keys, of the keys it has."""
+    if other is None:
+        return lambda _: None
+    rows = other.lazy().collect(engine="in-memory")
+    shared = [key for key in keys if key in rows.columns]
+    parts = {_key(part, shared): part for part in _parts(rows, shared, ORDER)}
+    return lambda own: parts.get(_key(own, shared), rows.clear())
+
+
+def _key(rows: pl.DataFrame, names: list[str]) -> tuple[object, ...]:
+    return tuple(rows[name][0] for name in names)
+
+
+def _gaps(incidents: pl.LazyFrame | pl.DataFrame | None, keys: list[str]) -> Callable[[pl.DataFrame], Gaps]:
+    """Finds the gaps of a group; a null key of an incident stands for every group."""
+    if incidents is None:
+        return lambda _: NO_GAPS
+    rows = incidents.lazy().collect(engine="in-memory")
+    shared = [key for key in keys if key in rows.columns]
+
+    def of_group(own: pl.DataFrame) -> Gaps:
+        mine = (
+            pl.col(name).is_null() | (pl.col(name) == value)
+            for name, value in zip(shared, _key(own, shared), strict=True)
+        )
+        return gaps_between(rows.filter(*mine))
+
+    return of_group
+
+
+def _labelled(result: pl.DataFrame, own: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The result with the group's keys in front where it lacks them."""
+    missing = [key for key in keys if key not in result.columns]
+    if not own.height:
+        result = result.clear() if keys else result
+        return own.select(missing).clear().hstack(result) if missing else result
+    labels = [own[key].new_from_index(0, result.height) for key in missing]
+    return pl.DataFrame(labels).hstack(result) if labels else result
+
+
+def by_group(rows: Frame, *aggregates: pl.Expr, **named: pl.Expr) -> Frame:
+    """One row a group, in the order of the keys; a frame without keys is one group, and one row even if it is empty.
+
+    What `group_by(keys).agg(...)` is, but that each expression runs over a group's rows where they lie: neighbouring
+    rows (`shift`, `diff`) cost a tenth.
+    """
+
+    def metric(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
+        return own.lazy().select(*aggregates, **named).collect(engine="in-memory")
+
+    return each_group(metric, rows, order=())
+
+
+def groups(
+    frame: pl.LazyFrame | pl.DataFrame, order: Sequence[str] = ORDER
+) -> Iterator[tuple[dict[str, object], pl.DataFrame]]:
+    """Each group's keys (name → value) and its rows in their order, for estimators that take arrays.
+
+    An empty frame has no group.
+    """
+    rows = frame.lazy().collect(engine="in-memory")
+    keys: list[str] = key_columns(rows)
+    for own in _parts(rows, keys, order):
+        if own.height:
+            yield dict(zip(keys, _key(own, keys), strict=True)), own
+
+
 def ordered(frame: Frame) -> Frame:
     """The frame by group, and in each group in the order of events."""
-    rows = _in_groups(frame.lazy(), key_columns(frame), order_columns(frame))
-    return alike(rows.drop("_group"), frame)
+    return each_group(lambda own, _: own, frame)
 
 
-def _in_groups(frame: pl.LazyFrame, keys: list[str], order: list[str]) -> pl.LazyFrame:
-    """Add `_group`, and sort. The lake's tables are sorted already, and to see that costs a part of a sort."""
-
-    def in_order(rows: pl.DataFrame) -> pl.DataFrame:
-        head = pl.col("_group").ne_missing(pl.col("_group").shift(1))
-        rises, ties = pl.lit(value=False), pl.lit(value=True)
-        for name in order:
-            value, before = pl.col(name), pl.col(name).shift(1)
-            rises |= ties & (value > before)
-            ties &= value == before
-        steps = rows.lazy().select(head=head, onward=rises | ties).collect(engine="in-memory")
-        onward = steps.slice(1).select((pl.col("head") | pl.col("onward")).all(ignore_nulls=False)).item()
-        heads = rows.select("_group", *keys).filter(steps["head"])
-        return (
-            rows
-            if onward and heads.equals(heads.unique().sort(keys or "_group"))
-            else rows.sort(by, maintain_order=True)
-        )
-
-    by = [*keys, *order]
-    rows = frame.with_columns(_group=group_hash(keys))
-    return rows.map_batches(in_order, projection_pushdown=False) if by else rows
-
-
-def group_hash(by: Sequence[str]) -> pl.Expr:
-    """One number for a group: by text, an asof join takes four times as long.
-
-    It is a hash of 64 bits: that any two of a thousand groups have the same is as likely as 3 in 10^14.
-    """
-    columns = (pl.col(name).cast(pl.String) if name in KEYS else pl.col(name) for name in by)
-    numbers = (column.hash(seed) for seed, column in enumerate(columns))
-    return functools.reduce(operator.xor, numbers, pl.lit(0, pl.UInt64))
+def reading(frame: pl.LazyFrame | pl.DataFrame, *inputs: Column | None) -> pl.LazyFrame:
+    """The frame with nothing but its key and order columns and what the inputs are made of."""
+    roots = {root for value in inputs if value is not None for root in column(value).meta.root_names()}
+    rows = frame.lazy()
+    return rows.select(name for name in rows.collect_schema().names() if name in {*KEYS, *ORDER, *roots})
 
 
 def neighbour(value: pl.Expr, by: Sequence[str], n: int = 1) -> pl.Expr:
@@ -120,13 +258,9 @@ def neighbour(value: pl.Expr, by: Sequence[str], n: int = 1) -> pl.Expr:
     return pl.when(*same).then(value.shift(n)) if same else value.shift(n)
 
 
-def by_group(rows: pl.LazyFrame, *aggregates: pl.Expr, **named: pl.Expr) -> pl.LazyFrame:
-    """One row a group, in the order of the keys; a frame without keys is one group, and one row even if it is empty."""
-    keys = key_columns(rows)
-    if not keys:
-        return rows.select(*aggregates, **named)
-    grouped = rows.with_columns(_group=group_hash(keys)).group_by("_group")
-    return grouped.agg(pl.col(keys).first(), *aggregates, **named).drop("_group").sort(keys)
+def begins(*columns: str) -> pl.Expr:
+    """Whether a row is the first of its group, or the first after a change of one of the columns."""
+    return pl.any_horizontal(pl.int_range(pl.len()) == 0, *(pl.col(c).ne_missing(pl.col(c).shift()) for c in columns))
 
 
 def weighted_mean(values: pl.Expr, weights: pl.Expr) -> pl.Expr:
@@ -137,22 +271,17 @@ def weighted_mean(values: pl.Expr, weights: pl.Expr) -> pl.Expr:
 
 def trade_sign(side: str = "side") -> pl.Expr:
     """+1 where the buyer was the aggressor (side 0), -1 where the seller was (1), null where it is not known."""
-    return pl.when(pl.col(side) == 0).then(1.0).when(pl.col(side) == 1).then(-1.0)
+    return pl.when(pl.col(side).is_between(0, 1)).then(1.0 - 2.0 * pl.col(side))
 
 
-def groups(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[tuple[dict[str, object], pl.DataFrame]]:
-    """Each group's keys (name → value) and its events in their order, for estimators that take arrays.
+def mids(quotes: Frame) -> Frame:
+    """Add `mid`, (best_bid + best_ask) / 2: null where a side is missing or the book is crossed (locked is fine)."""
+    return quotes.with_columns(mid=asof.mid())
 
-    An empty frame has no group.
-    """
-    rows = ordered(frame.lazy()).collect(engine="in-memory")
-    keys: list[str] = key_columns(rows)
-    if not keys:
-        if rows.height:
-            yield {}, rows
-        return
-    for values, group in rows.group_by(keys, maintain_order=True):
-        yield dict(zip(keys, values, strict=True)), group
+
+def with_mid(quotes: pl.LazyFrame | pl.DataFrame) -> pl.LazyFrame:
+    """The quotes with `mid`, computed where it is not there."""
+    return quotes.lazy() if "mid" in quotes.collect_schema() else mids(quotes.lazy())
 
 
 def stretches(frame: Frame, incidents: pl.LazyFrame | pl.DataFrame | None) -> Frame:
@@ -163,77 +292,12 @@ def stretches(frame: Frame, incidents: pl.LazyFrame | pl.DataFrame | None) -> Fr
     the last one before the gap, one at `to_ns` the first one after it.
 
     Args:
-        frame: Events with `recv_ns`, and the key columns that they are grouped by.
+        frame: Events with `recv_ns`, and the key columns that they are grouped by; the result has them in their order.
         incidents: Rows with `from_ns` and `to_ns` (ns), and `session_id` and `contract_id` where they have them; a null
             stands for every contract or session. Hand in those kinds and streams that matter here. None: all is one
             stretch.
     """
-    return alike(_with_stretch(frame.lazy(), incidents, at=pl.col("recv_ns"), name="stretch"), frame)
-
-
-def _with_stretch(
-    events: pl.LazyFrame, incidents: pl.LazyFrame | pl.DataFrame | None, *, at: pl.Expr, name: str
-) -> pl.LazyFrame:
-    if incidents is None:
-        return events.with_columns(pl.lit(0, pl.Int64).alias(name))
-    keys: list[str] = key_columns(events)
-    edges = _edges(events, incidents).select(_keys=group_hash(keys), _at="edge_ns", **{name: pl.col("stretch")})
-    return (
-        events.with_columns(_at=at, _keys=group_hash(keys), _row=pl.int_range(pl.len()))
-        .sort("_at", maintain_order=True)
-        .join_asof(edges, on="_at", by="_keys", check_sortedness=False)
-        .sort("_row")
-        .with_columns(pl.col(name).fill_null(0))
-        .drop("_at", "_row", "_keys")
-    )
-
-
-def _edges(events: pl.LazyFrame, incidents: pl.LazyFrame | pl.DataFrame) -> pl.LazyFrame:
-    """For each group: `edge_ns`, the first time of each stretch but the first; `held_ns`, when states before it end."""
-    keys: list[str] = key_columns(events)
-    begin, end = pl.min_horizontal("from_ns", "to_ns"), pl.max_horizontal("from_ns", "to_ns")  # clocks step back too
-    applies = pl.all_horizontal(
-        pl.lit(value=True),
-        *(pl.col(f"_{key}").is_null() | (pl.col(f"_{key}") == pl.col(key)) for key in key_columns(events, incidents)),
-    )
-    gaps = incidents.lazy().select(
-        **{f"_{key}": pl.col(key) for key in key_columns(events, incidents)}, begin_ns=begin, end_ns=end
-    )
-    if keys:
-        gaps = events.select(keys).unique().join(gaps, how="cross").filter(applies)
-    starts = gaps.filter(pl.col("begin_ns") + 1 < pl.col("end_ns")).select(
-        *keys, edge_ns=pl.col("begin_ns") + 1, held_ns="begin_ns"
-    )
-    ends = gaps.select(*keys, edge_ns="end_ns", held_ns="end_ns")
-    number = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
-    return (
-        pl.concat([starts, ends])
-        .unique([*keys, "edge_ns"])
-        .sort([*keys, "edge_ns"])
-        .with_columns(stretch=number.over(keys) if keys else number)
-        .sort("edge_ns", maintain_order=True)
-    )
-
-
-def mids(quotes: Frame) -> Frame:
-    """Add `mid`, (best_bid + best_ask) / 2: null where a side is missing or the book is crossed (locked is fine)."""
-    bid, ask = pl.col("best_bid").fill_nan(None), pl.col("best_ask").fill_nan(None)
-    return quotes.with_columns(mid=pl.when(bid <= ask).then((bid + ask) / 2))
-
-
-def _with_mid(quotes: pl.LazyFrame) -> pl.LazyFrame:
-    return quotes if "mid" in quotes.collect_schema() else mids(quotes)
-
-
-def _moment(order: Sequence[str]) -> pl.Expr:
-    """The place in the order of events as one number, so that one join compares it exactly."""
-    moment = pl.col("recv_ns")
-    if len(order) > 1:
-        seq = pl.col("seq").fill_null(0) if "seq" in order else pl.lit(0)
-        pos = pl.col("pos").fill_null(0) if "pos" in order else pl.lit(0)
-        moment = pl.col("recv_ns").cast(pl.Int128) * 2 ** (SEQ_BITS + POS_BITS)
-        moment += seq.cast(pl.Int128) * 2**POS_BITS + pos.cast(pl.Int128)
-    return moment
+    return each_group(asof.with_stretch, frame, incidents=incidents)
 
 
 def prevailing(
@@ -254,30 +318,8 @@ def prevailing(
         columns: The quote's columns to add; those that the events have already are replaced.
         incidents: Gaps, see `stretches`.
     """
-    quotes = _with_mid(quotes.lazy()) if "mid" in columns else quotes.lazy()
-    keys, order = key_columns(events, quotes), order_columns(events, quotes)
-    left = _in_groups(events.lazy().drop(columns, strict=False), keys, order_columns(events))
-    right = _in_groups(quotes, keys, order)
-    if incidents is not None:
-        left, right = _by_stretch(left, incidents), _by_stretch(right, incidents)
-    result = (
-        left.with_columns(_moment=_moment(order))
-        .join_asof(
-            right.select("_group", *columns, _moment=_moment(order)),
-            on="_moment",
-            by="_group",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .drop("_moment", "_group")
-    )
-    return alike(result if keys == key_columns(events) else ordered(result), events)
-
-
-def _by_stretch(rows: pl.LazyFrame, incidents: pl.LazyFrame | pl.DataFrame) -> pl.LazyFrame:
-    """The rows with each stretch a group of its own."""
-    parted = _with_stretch(rows, incidents, at=pl.col("recv_ns"), name="_stretch")
-    return parted.with_columns(_group=pl.col("_group") ^ pl.col("_stretch").hash()).drop("_stretch")
+    states = reading(quotes, *columns, *MID)
+    return each_group(partial(asof.prevailing, columns=columns), events, states, incidents=incidents)
 
 
 def mid_at(
@@ -302,38 +344,11 @@ def mid_at(
         clock: The column that measures: `recv_ns`, or `exch_ns` where the exchange's times are wanted.
         incidents: Gaps, see `stretches`.
     """
-    quotes, recv_ns = _with_mid(quotes.lazy()), pl.col("recv_ns")
-    keys = key_columns(events, quotes)
-    clocked = (clock, *(column for column in ORDER if column != clock))
-    left = _in_groups(events.lazy().drop(name, strict=False), keys, _shared(clocked, [events]))
-    right = _in_groups(quotes, keys, _shared(clocked, [quotes]))
-    times = (side.select(_shared="_group", _time=pl.col(clock)) for side in (left, right))
-    left = _with_last(left, pl.col("_group"), *times).with_columns(_target=pl.col(clock) + horizon_ns)
-    reached = pl.col("_target") <= pl.col("_last")
-    if incidents is not None:
-        here = _with_stretch(left, incidents, at=recv_ns, name="_here")
-        there = _with_stretch(here, incidents, at=recv_ns + horizon_ns, name="_there")
-        left = there.with_columns(_group=pl.col("_group") ^ pl.col("_there").hash())
-        right = _by_stretch(right, incidents)
-        reached &= pl.col("_here") == pl.col("_there")
-    result = (
-        left.join_asof(
-            right.select("_group", _target=pl.col(clock), **{name: pl.col("mid")}),
-            on="_target",
-            by="_group",
-            check_sortedness=False,
-        )
-        .with_columns(pl.when(reached).then(pl.col(name)).alias(name))
-        .drop("_target", "_group", "_last", "_here", "_there", strict=False)
-    )
-    in_place = clock == "recv_ns" and keys == key_columns(events)
-    return alike(result if in_place else ordered(result), events)
 
+    def metric(own: pl.DataFrame, states: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        return own.with_columns(asof.mid_at(own, states, horizon_ns, gaps, clock=clock).alias(name))
 
-def _with_last(rows: pl.LazyFrame, group: pl.Expr, *times: pl.LazyFrame) -> pl.LazyFrame:
-    """Add `_last`: the last of the `_time`s of the same `_shared` group."""
-    last = pl.concat(times).group_by("_shared").agg(_last=pl.col("_time").max())
-    return rows.with_columns(_shared=group).join(last, on="_shared", how="left", maintain_order="left").drop("_shared")
+    return each_group(metric, events, reading(quotes, *MID, clock), incidents=incidents)
 
 
 def lasting(
@@ -350,31 +365,8 @@ def lasting(
             it the last state is the end, and lasts no time.
         incidents: Gaps, see `stretches`.
     """
-    keys: list[str] = key_columns(states)
-    rows = _in_groups(states.lazy(), keys, order_columns(states))
-    rows = rows.with_columns(_next=neighbour(pl.col("recv_ns"), ["_group"], -1))
-    end = pl.col("_next").fill_null(pl.col("recv_ns"))
-    if until is not None:
-        shared = key_columns(states, until)
-        times = until.lazy().select(_shared=group_hash(shared), _time=pl.col("recv_ns"))
-        rows = _with_last(rows, pl.col("_group") if shared == keys else group_hash(shared), times)
-        end = pl.col("_next").fill_null(pl.max_horizontal("recv_ns", "_last"))
-    if incidents is not None:
-        edges = _edges(rows, incidents).select("held_ns", _edge=pl.col("edge_ns"), _group=group_hash(keys))
-        rows = rows.join_asof(
-            edges,
-            left_on="recv_ns",
-            right_on="_edge",
-            by="_group",
-            strategy="forward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        end = pl.min_horizontal(end, "held_ns")
-    rows = rows.with_columns(duration_ns=end - pl.col("recv_ns")).drop(
-        "_next", "_group", "_last", "held_ns", "_edge", strict=False
-    )
-    return alike(rows, states)
+    ends = None if until is None else reading(until)
+    return each_group(asof.with_duration, states, ends, incidents=incidents)
 
 
 def previous_tick(
@@ -403,29 +395,9 @@ def previous_tick(
     """
     if interval_ns <= 0:
         raise UsageError(f"a grid needs a positive interval, not {interval_ns} ns: nothing was computed")
-    rows: pl.LazyFrame = _with_mid(frame.lazy()) if "mid" in columns else frame.lazy()
-    keys: list[str] = key_columns(rows)
-    by: list[str] = keys if incidents is None else [*keys, "stretch"]
-    rows = stretches(ordered(rows), incidents).select(*by, "recv_ns", *columns, _group=group_hash(by))
-    first, last = pl.col("recv_ns").min(), pl.col("recv_ns").max()
-    points = (
-        rows.group_by("_group")
-        .agg(
-            *(pl.col(name).first() for name in by),
-            _from=-(-first // interval_ns) * interval_ns,
-            _to=last // interval_ns * interval_ns + 1,
-        )
-        .filter(pl.col("_from") < pl.col("_to"))
-        .select(*by, "_group", recv_ns=pl.int_ranges("_from", "_to", interval_ns))
-        .explode("recv_ns")
-        .sort([*by, "recv_ns"])
-    )
-    result = points.join_asof(
-        rows.select("_group", "recv_ns", *columns),
-        on="recv_ns",
-        by="_group",
-        allow_exact_matches=not before,
-        check_sortedness=False,
-    )
-    stretch = pl.lit(0, pl.Int64) if incidents is None else pl.col("stretch")
-    return alike(result.with_columns(stretch=stretch).select(*keys, "recv_ns", "stretch", *columns), frame)
+    rows = reading(frame, *columns, *MID)
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        return asof.previous_tick(own, interval_ns, columns, gaps, before=before)
+
+    return alike(each_group(metric, rows, incidents=incidents), frame)

@@ -8,6 +8,7 @@ no function for it. The concave mid move of single prints by size (`response` wi
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,24 +16,27 @@ import numpy as np
 import polars as pl
 
 from mdcapture.errors import UsageError
+from mdcapture.metrics import asof
 from mdcapture.metrics.frames import (
+    MID,
+    Column,
     Frame,
     alike,
-    group_hash,
+    column,
+    each_group,
     groups,
     key_columns,
     neighbour,
-    prevailing,
-    previous_tick,
-    stretches,
+    reading,
     trade_sign,
 )
 from mdcapture.metrics.regression import least_squares
 from mdcapture.metrics.spreads import Scale, horizon_label, trade_spreads
-from mdcapture.metrics.volatility import Column, column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = [
     "amihud",
@@ -88,8 +92,8 @@ def response(
     labels = [f"{k}t" for k in horizons_trades] + [horizon_label(horizon_ns) for horizon_ns in horizons_ns]
     if not labels:
         raise UsageError("a response needs horizons_ns= or horizons_trades=: nothing was computed")
-    matched: pl.LazyFrame = trade_spreads(
-        trades.lazy(),
+    matched = trade_spreads(
+        reading(trades, "price", "side", "volume", clock, sign, tick_size if isinstance(tick_size, pl.Expr) else None),
         quotes,
         horizons_ns,
         horizons_trades=horizons_trades,
@@ -100,26 +104,30 @@ def response(
         clock=clock,
         incidents=incidents,
     )
-    by: list[str] = key_columns(matched)
-    if size_edges:
-        edges = sorted(size_edges)
-        size = pl.col("volume")
-        size_from = pl.max_horizontal(pl.when(size >= edge).then(pl.lit(edge, pl.Int64)) for edge in edges)
-        size_below = pl.min_horizontal(pl.when(size < edge).then(pl.lit(edge, pl.Int64)) for edge in edges)
-        matched = matched.with_columns(size_from=size_from, size_below=size_below).drop_nulls("size_from")
-        by = [*by, "size_from", "size_below"]
     suffix = "" if scale == "price" else f"_{scale}"
+    moves = {label: pl.col(f"half_price_impact_{label}{suffix}") for label in labels}
     statistics = [
         pl.struct(horizon=pl.lit(label), response=move.mean(), sd=move.std(), n=move.count().cast(pl.Int64)).alias(
             label
         )
-        for label in labels
-        for move in (pl.col(f"half_price_impact_{label}{suffix}"),)
+        for label, move in moves.items()
     ]
-    wide = matched.group_by(by).agg(statistics) if by else matched.select(statistics)
-    result = pl.concat(wide.select(*by, pl.col(label).struct.unnest()) for label in labels)
-    place = pl.col("horizon").replace_strict(labels, range(len(labels)), return_dtype=pl.Int64)
-    return alike(result.sort(*by, place), trades)
+    edges: list[int] = sorted(size_edges)
+    bounds = list(itertools.zip_longest(edges, edges[1:]))
+    classes = pl.DataFrame(bounds, {"size_from": pl.Int64, "size_below": pl.Int64}, orient="row")
+    classes = classes.with_row_index("_class", 1)
+    of_size = pl.lit(classes["size_from"]).search_sorted(pl.col("volume"), side="right")
+
+    def metric(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
+        if edges:
+            by_class = own.drop_nulls("volume").group_by(_class=of_size).agg(statistics)
+            wide = classes.join(by_class, on="_class", maintain_order="left").drop("_class")
+        else:
+            wide = own.select(statistics)
+        table = wide.select(pl.exclude(labels), moves=pl.concat_list(labels))
+        return table.explode("moves").unnest("moves")
+
+    return alike(each_group(metric, matched), trades)
 
 
 def mid_changes(
@@ -138,19 +146,17 @@ def mid_changes(
     Returns:
         The bars by their start, with `mid_change` (price units) and `mid_return` (log): null where an end has no mid.
     """
-    rows: pl.LazyFrame = bars.lazy()
-    for edge in ("start", "end"):
-        at_edge = stretches(rows.with_columns(recv_ns=f"{edge}_ns"), incidents)
-        rows = prevailing(at_edge, quotes, ["mid"], incidents=incidents).rename(
-            {"mid": f"_{edge}_mid", "stretch": f"_{edge}_stretch"}
+
+    def metric(own: pl.DataFrame, states: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        edges = [own.select(recv_ns=name) for name in ("start_ns", "end_ns")]
+        first, last = (asof.stretch_of(edge["recv_ns"].to_numpy(), gaps) for edge in edges)
+        start, end = (asof.prevailing(edge, states, gaps, ["mid"])["mid"] for edge in edges)
+        whole = pl.lit(pl.Series(first == last))
+        return own.with_columns(
+            mid_change=pl.when(whole).then(end - start), mid_return=pl.when(whole).then(end.log() - start.log())
         )
-    start, end = (
-        pl.when(pl.col("_start_stretch") == pl.col("_end_stretch")).then(f"_{edge}_mid") for edge in ("start", "end")
-    )
-    result = rows.with_columns(mid_change=end - start, mid_return=end.log() - start.log()).sort(
-        [*key_columns(rows), "start_ns"], maintain_order=True
-    )
-    return alike(result.drop("recv_ns", "^_(start|end)_(mid|stretch)$"), bars)
+
+    return each_group(metric, bars, reading(quotes, *MID), incidents=incidents, order=["start_ns"])
 
 
 def impact_bars(
@@ -178,40 +184,31 @@ def impact_bars(
     Raises:
         UsageError: The interval is not positive.
     """
-    grid: pl.LazyFrame = previous_tick(quotes.lazy(), interval_ns, before=True, incidents=incidents)
-    keys: list[str] = key_columns(grid)
-    start_ns, start = (neighbour(pl.col(name), [*keys, "stretch"]) for name in ("recv_ns", "mid"))
-    shared: list[str] = key_columns(trades, grid)
-    moves = grid.select(
-        *keys,
-        _group=group_hash(shared),
-        start_ns=start_ns,
-        end_ns="recv_ns",
-        mid_change=pl.col("mid") - start,
-        mid_return=pl.col("mid").log() - start.log(),
-    ).drop_nulls("mid_change")
+    if interval_ns <= 0:
+        raise UsageError(f"bars need a positive interval, not {interval_ns} ns: nothing was computed")
     direction, size = trade_sign() if sign is None else sign, pl.col("volume")
-    flows = (
-        trades.lazy()
-        .select(
-            "price",
-            "volume",
-            _group=group_hash(shared),
-            start_ns=pl.col("recv_ns") // interval_ns * interval_ns,
-            _sign=direction,
-        )
-        .group_by("_group", "start_ns")
-        .agg(
-            signed_volume=(pl.col("_sign") * size).sum(),
-            signed_root_value=(pl.col("_sign") * (pl.col("price") * size).sqrt()).sum(),
-            trades=pl.len().cast(pl.Int64),
-        )
-    )
-    flow = ["signed_volume", "signed_root_value", "trades"]
-    result = moves.join(flows, on=["_group", "start_ns"], how="left", maintain_order="left").select(
-        *keys, "start_ns", "end_ns", pl.col(flow).fill_null(0), "mid_change", "mid_return"
-    )
-    return alike(result, trades)
+    start_ns, start = (neighbour(pl.col(name), ["stretch"]) for name in ("recv_ns", "mid"))
+    flow = {
+        "signed_volume": (direction * size).sum(),
+        "signed_root_value": (direction * (pl.col("price") * size).sqrt()).sum(),
+        "trades": pl.len().cast(pl.Int64),
+    }
+
+    def metric(own: pl.DataFrame, prints: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        grid = asof.previous_tick(own, interval_ns, ["mid"], gaps, before=True)
+        moves = grid.select(
+            start_ns=start_ns,
+            end_ns="recv_ns",
+            mid_change=pl.col("mid") - start,
+            mid_return=pl.col("mid").log() - start.log(),
+        ).drop_nulls("mid_change")
+        bar = (pl.col("recv_ns") // interval_ns * interval_ns).set_sorted()
+        flows = prints.group_by(start_ns=bar).agg(**flow)
+        bars = moves.join(flows, on="start_ns", how="left", maintain_order="left")
+        return bars.select("start_ns", "end_ns", pl.col(*flow).fill_null(0), "mid_change", "mid_return")
+
+    states, prints = reading(quotes, *MID), reading(trades, "price", "volume", direction)
+    return alike(each_group(metric, states, prints, incidents=incidents), trades)
 
 
 def flow_regression(
@@ -237,7 +234,7 @@ def flow_regression(
         Key columns, `slope`, `slope_se`, `intercept`, `intercept_se`, `r_squared` and `n`; null where not determined.
     """
     rows: list[dict[str, Any]] = []
-    for keys, group in groups(bars.lazy().sort("start_ns")):
+    for keys, group in groups(bars, ["start_ns"]):
         y, x = (group[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in (change, flow))
         fit = least_squares((y, np.column_stack([x, np.ones(len(x))])), hac_lags=hac_lags)
         (slope, intercept), (slope_se, intercept_se) = fit.coefficients.tolist(), fit.standard_errors.tolist()

@@ -91,7 +91,7 @@ def hasbrouck_var(
     past_x = [lagged(x, lag, numbers) for lag in range(1, lags + 1)]
     one = np.ones(len(r))
     fit = least_squares(
-        (r, np.column_stack([one, *past_r, x, *past_x])), (x, np.column_stack([one, *past_r, *past_x])), hac_lags=0
+        (r, np.stack([one, *past_r, x, *past_x]).T), (x, np.stack([one, *past_r, *past_x]).T), hac_lags=0
     )
     a, b, c, d = np.split(np.delete(fit.coefficients, [0, 2 * lags + 2]), np.cumsum([lags, lags + 1, lags]))
     quote_variance, trade_variance = (fit.residuals**2).mean(axis=0) if fit.n else (math.nan, math.nan)

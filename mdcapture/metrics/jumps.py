@@ -19,11 +19,9 @@ import polars as pl
 from scipy.special import ndtr
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import alike, by_group, key_columns, ordered
+from mdcapture.metrics.frames import Column, by_group, column, each_group
 from mdcapture.metrics.volatility import (
-    Column,
     bipower_variance,
-    column,
     med_quarticity,
     med_variance,
     min_quarticity,
@@ -36,6 +34,7 @@ from mdcapture.metrics.volatility import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mdcapture.metrics.asof import Gaps
     from mdcapture.metrics.frames import Frame
 
 __all__ = [
@@ -186,16 +185,14 @@ def lee_mykland(
         n: The number of returns that are tested together; None: those of the group that have a statistic. The statistic
             is known at its time, the count only at the end: hand one in where that matters.
     """
-    rows: pl.LazyFrame = ordered(returns.lazy())
-    keys: list[str] = key_columns(rows)
+    count = pl.col("jump_statistic").count() if n is None else pl.lit(n)
+    beyond = pl.col("jump_statistic").abs() > lee_mykland_threshold(count, significance=significance).first()
 
-    def each(expression: pl.Expr) -> pl.Expr:
-        return expression.over(keys) if keys else expression
+    def mark(rows: pl.DataFrame, _: Gaps) -> pl.DataFrame:
+        tested = rows.with_columns(jump_statistic=lee_mykland_statistic(log_return, window=window))
+        return tested.with_columns(jump=beyond)
 
-    rows = rows.with_columns(jump_statistic=each(lee_mykland_statistic(log_return, window=window)))
-    count = each(pl.col("jump_statistic").count()) if n is None else pl.lit(n)
-    beyond = pl.col("jump_statistic").abs() > lee_mykland_threshold(count, significance=significance)
-    return alike(rows.with_columns(jump=beyond), returns)
+    return each_group(mark, returns)
 
 
 def ait_sahalia_jacod_ratio(returns: Column, *, power: int = 4, step: int = 2) -> pl.Expr:
@@ -296,9 +293,8 @@ def jump_tests(returns: Frame, log_return: str = "log_return", *, window: int = 
         "lm_jumps": pl.col("jump").sum().cast(pl.Int64),
         "jump_share": (1 - med_variance(r) / realized_variance(r)).fill_nan(None).clip(lower_bound=0.0),
     }
-    rows: pl.LazyFrame = lee_mykland(returns.lazy(), log_return, window=window)
+    rows = lee_mykland(returns, log_return, window=window)
     tests = ("bns", "med", "aj")
-    return alike(
-        by_group(rows, **measures).with_columns(normal_p_value(f"{t}_statistic").alias(f"{t}_p_value") for t in tests),
-        returns,
+    return by_group(rows, **measures).with_columns(
+        normal_p_value(f"{t}_statistic").alias(f"{t}_p_value") for t in tests
     )

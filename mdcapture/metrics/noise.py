@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import alike, groups, key_columns
-from mdcapture.metrics.volatility import Column, column, realized_measures, realized_variance, sampled_returns
+from mdcapture.metrics.frames import Column, alike, column, groups, key_columns
+from mdcapture.metrics.volatility import realized_measures, realized_variance, sampled_returns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ import math
 
 import polars as pl
 
-from mdcapture.metrics.volatility import Column, column
+from mdcapture.metrics.frames import Column, column
 
 __all__ = ["garman_klass", "parkinson", "rogers_satchell", "yang_zhang"]
 

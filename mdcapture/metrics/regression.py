@@ -78,7 +78,8 @@ def least_squares(*equations: tuple[ArrayLike, ArrayLike], hac_lags: int | None 
     """Least squares of one or several equations over the same rows, with the joint covariance of all coefficients.
 
     Args:
-        equations: Pairs of y (n,) and X (n, k); a constant is a column of ones that the caller adds.
+        equations: Pairs of y (n,) and X (n, k); a constant is a column of ones that the caller adds. Long series are
+            fastest with each column of X in one piece: `np.stack(columns).T`.
         hac_lags: Lags of the Newey-West covariance; None: floor(4 (n / 100)^(2/9)); 0: White's.
 
     Raises:
@@ -90,12 +91,12 @@ def least_squares(*equations: tuple[ArrayLike, ArrayLike], hac_lags: int | None 
         return _undetermined(n, sum(widths), len(ys))
     inverses = [_inverse_gram(x) for x in xs]
     betas = [inverse @ (x.T @ y) for inverse, x, y in zip(inverses, xs, ys, strict=True)]
-    residuals = np.column_stack([y - x @ beta for y, x, beta in zip(ys, xs, betas, strict=True)])
-    scores = np.hstack([x * residuals[:, [i]] for i, x in enumerate(xs)])
+    residuals = [y - x @ beta for y, x, beta in zip(ys, xs, betas, strict=True)]
+    scores = np.concatenate([x.T * residual for x, residual in zip(xs, residuals, strict=True)]).T
     lags = int(4 * (n / 100) ** (2 / 9)) if hac_lags is None else hac_lags
     bread = block_diag(*inverses)
     covariance = n * bread @ long_run_covariance(scores, lags) @ bread
-    return Fit(np.concatenate(betas), covariance, _r_squared(ys[0], xs[0], residuals[:, 0]), n, residuals)
+    return Fit(np.concatenate(betas), covariance, _r_squared(ys[0], xs[0], residuals[0]), n, np.stack(residuals).T)
 
 
 def _whole_rows(equations: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[list[Array], list[Array]]:
@@ -105,8 +106,12 @@ def _whole_rows(equations: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[list[
     xs = [x[:, None] if x.ndim == 1 else x for x in xs]
     if len({len(column) for column in [*ys, *xs]}) != 1:
         raise UsageError("the equations of one fit need the same number of rows: nothing was computed")
-    whole = np.logical_and.reduce([np.isfinite(y) for y in ys] + [np.isfinite(x).all(axis=1) for x in xs])
-    return ([y[whole] for y in ys], [x[whole] for x in xs]) if not whole.all() else (ys, xs)
+    sums = [*ys, *(x @ np.ones(x.shape[1]) for x in xs)]  # what is missing in a row shows in its sum
+    whole = np.flatnonzero(np.logical_and.reduce([np.isfinite(total) for total in sums]))
+    if len(whole) and whole[-1] - whole[0] + 1 == len(whole):  # all but the ends, as lags leave it: no need to copy
+        rows = slice(whole[0], whole[-1] + 1)
+        return [y[rows] for y in ys], [x[rows] for x in xs]
+    return [y[whole] for y in ys], [x.T[:, whole].T for x in xs]
 
 
 def _r_squared(y: Array, x: Array, residuals: Array) -> float:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 
-from mdcapture.metrics.volatility import Column, column
+from mdcapture.metrics.frames import Column, column
 
 __all__ = ["Negative", "abdi_ranaldo", "corwin_schultz", "edge", "roll"]
 

@@ -16,25 +16,24 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from mdcapture.errors import UsageError
+from mdcapture.metrics import asof
 from mdcapture.metrics.frames import (
+    MID,
     Frame,
     alike,
     by_group,
-    group_hash,
-    key_columns,
-    lasting,
-    mid_at,
-    mids,
+    each_group,
     neighbour,
-    ordered,
-    prevailing,
-    stretches,
+    reading,
     trade_sign,
     weighted_mean,
+    with_mid,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = [
     "Scale",
@@ -97,8 +96,8 @@ def quoted_spread(
     Raises:
         UsageError: `ticks` without a tick size.
     """
-    low, high = pl.col(bid).fill_nan(None), pl.col(ask).fill_nan(None)
-    spread = pl.when(low <= high).then(_scaled(high, low, scale, (high + low) / 2, tick_size))
+    low, high = pl.col(bid), pl.col(ask)
+    spread = pl.when(asof.two_sided(bid, ask)).then(_scaled(high, low, scale, (high + low) / 2, tick_size))
     return spread.alias(f"quoted_spread{_suffix(scale)}")
 
 
@@ -127,21 +126,20 @@ def quoted(
     Raises:
         UsageError: `ticks` without a tick size.
     """
-    names = [f"quoted_spread{_suffix(scale)}" for scale in scales]
-    rows: pl.LazyFrame = lasting(quotes.lazy(), until=until, incidents=incidents)
-    rows = rows.select(
-        *key_columns(rows),
-        *(quoted_spread(scale, tick_size=tick_size) for scale in scales),
-        _held=pl.when(quoted_spread().is_not_null()).then(pl.col("duration_ns")),
-    )
-    held = pl.col("_held")
-    result = by_group(
-        rows,
-        **{name: weighted_mean(pl.col(name), held) if weight == "time" else pl.col(name).mean() for name in names},
-        duration_s=held.sum() / 1e9,
-        n=held.count().cast(pl.Int64),
-    )
-    return alike(result, quotes)
+    spreads = [quoted_spread(scale, tick_size=tick_size) for scale in scales]
+    held = pl.when(asof.two_sided()).then(pl.col("duration_ns"))
+    means = [
+        (weighted_mean(spread, held) if weight == "time" else spread.mean()).alias(spread.meta.output_name())
+        for spread in spreads
+    ]
+
+    def metric(own: pl.DataFrame, ends: pl.DataFrame | None, gaps: Gaps) -> pl.DataFrame:
+        states = asof.with_duration(own, ends, gaps).lazy()
+        figures = states.select(*means, duration_s=held.sum() / 1e9, n=held.count().cast(pl.Int64))
+        return figures.collect(engine="in-memory")
+
+    ends = None if until is None else reading(until)
+    return alike(each_group(metric, reading(quotes, *spreads), ends, incidents=incidents), quotes)
 
 
 def quoted_slope(
@@ -205,44 +203,29 @@ def trade_spreads(
         raise UsageError("horizons in time need quotes=, not only the trades' own: nothing was computed")
     if any(k < 1 for k in horizons_trades):
         raise UsageError(f"horizons in trades must be at least 1, not {list(horizons_trades)}: nothing was computed")
-    rows: pl.LazyFrame = _matched(trades.lazy(), quotes, incidents).with_columns(
-        sign=trade_sign() if sign is None else sign
-    )
-    rows = _with_mids_in_trades(rows, horizons_trades, incidents)
-    labels = [f"{k}t" for k in horizons_trades]
-    if quotes is not None:
-        for horizon_ns in horizons_ns:
-            labels.append(horizon_label(horizon_ns))
-            rows = mid_at(rows, quotes, horizon_ns, name=f"mid_{labels[-1]}", clock=clock, incidents=incidents)
-    columns = [
+    labels = [f"{k}t" for k in horizons_trades] + [horizon_label(h) for h in horizons_ns]
+    measures = [
         measure for scale in scales for measure in _trade_measures(scale, labels, half=half, tick_size=tick_size)
     ]
-    return alike(rows.with_columns(columns), trades)
 
+    def metric(own: pl.DataFrame, states: pl.DataFrame | None, gaps: Gaps) -> pl.DataFrame:
+        later = {}
+        if states is not None:
+            own = asof.prevailing(own, states, gaps, ["best_bid", "best_ask", "mid"])
+            for h in horizons_ns:
+                later[f"mid_{horizon_label(h)}"] = asof.mid_at(own, states, h, gaps, clock=clock)
+        ahead = {f"mid_{k}t": neighbour(pl.col("mid"), ["stretch"], -k) for k in horizons_trades}
+        direction = trade_sign() if sign is None else sign
+        own = asof.with_stretch(own, gaps).with_columns(sign=direction, **ahead, **later)
+        return own.drop("stretch").lazy().with_columns(measures).collect(engine="in-memory")
 
-def _with_mids_in_trades(
-    rows: pl.LazyFrame, horizons_trades: Sequence[int], incidents: pl.LazyFrame | pl.DataFrame | None
-) -> pl.LazyFrame:
-    """Add the mid before the k-th later trade of the same group and stretch."""
-    if not horizons_trades:
-        return rows
-    by = [*key_columns(rows), "stretch"]
-    ahead = {f"mid_{k}t": neighbour(pl.col("mid"), by, -k) for k in horizons_trades}
-    return stretches(rows, incidents).with_columns(**ahead).drop("stretch")
-
-
-def _matched(
-    trades: pl.LazyFrame,
-    quotes: pl.LazyFrame | pl.DataFrame | None,
-    incidents: pl.LazyFrame | pl.DataFrame | None,
-) -> pl.LazyFrame:
-    if quotes is not None:
-        return prevailing(trades, quotes, incidents=incidents)
-    return ordered(trades if "mid" in trades.collect_schema() else mids(trades))
+    states = None if quotes is None else reading(quotes, *MID, clock)
+    given = with_mid(trades) if quotes is None else trades.lazy()
+    return alike(each_group(metric, given, states, incidents=incidents), trades)
 
 
 def _trade_measures(
-    scale: Scale, labels: Sequence[str], *, half: bool, tick_size: float | pl.Expr | None
+    scale: Scale, labels: Iterable[str], *, half: bool, tick_size: float | pl.Expr | None
 ) -> list[pl.Expr]:
     price, mid = pl.col("price"), pl.col("mid")
     spread, suffix = ("half_spread" if half else "spread"), _suffix(scale)
@@ -281,9 +264,8 @@ def mean_spreads(
     Returns:
         Key columns, the means, and for each `n_...`, the number of trades in it.
     """
-    rows: pl.LazyFrame = spreads.lazy()
     if columns is None:
-        names = rows.collect_schema().names()
+        names = spreads.collect_schema().names()
         measures = ("effective_", "realized_", "price_impact_", "half_price_impact_")
         columns = [name for name in names if name.startswith(measures)]
     weights = {"volume": pl.col("volume"), "value": pl.col("price") * pl.col("volume")}
@@ -292,7 +274,7 @@ def mean_spreads(
         for name in columns
     }
     counts = {f"n_{name}": pl.col(name).count().cast(pl.Int64) for name in columns}
-    return alike(by_group(rows, **means, **counts), spreads)
+    return by_group(spreads, **means, **counts)
 
 
 def _ticks(tick_size: float | pl.Expr) -> pl.Expr:
@@ -320,24 +302,27 @@ def spread_occupancy(
         Key columns, `spread_ticks` (0 locked, negative crossed, null one-sided), `visits` (times that the state was
         entered), `duration_s`, `share` of the group's time, and `n` quotes, by rising width.
     """
-    rows: pl.LazyFrame = stretches(lasting(quotes.lazy(), until=until, incidents=incidents), incidents)
-    keys: list[str] = key_columns(rows)
-    rows = rows.with_columns(spread_ticks=_ticks(tick_size), _group=group_hash(keys))
-    before = neighbour(pl.col("recv_ns"), ["_group", "stretch", "spread_ticks"])
-    states = (
-        rows.with_columns(_entered=before.is_null())
-        .group_by("_group", "spread_ticks")
-        .agg(
-            *(pl.col(key).first() for key in keys),
-            visits=pl.col("_entered").sum().cast(pl.Int64),
-            duration_s=pl.col("duration_ns").sum() / 1e9,
-            n=pl.len().cast(pl.Int64),
+    spread = _ticks(tick_size)
+
+    def metric(own: pl.DataFrame, ends: pl.DataFrame | None, gaps: Gaps) -> pl.DataFrame:
+        states = asof.with_stretch(asof.with_duration(own, ends, gaps), gaps).lazy()
+        entered = neighbour(pl.col("recv_ns"), ["stretch", "spread_ticks"]).is_null()
+        widths = (
+            states.with_columns(spread_ticks=spread)
+            .with_columns(_entered=entered)
+            .group_by("spread_ticks")
+            .agg(
+                visits=pl.col("_entered").sum().cast(pl.Int64),
+                duration_s=pl.col("duration_ns").sum() / 1e9,
+                n=pl.len().cast(pl.Int64),
+            )
+            .sort("spread_ticks")
         )
-    )
-    total = pl.col("duration_s").sum()
-    share = pl.col("duration_s") / total.over("_group")
-    result = states.with_columns(share=share.fill_nan(None)).sort([*keys, "spread_ticks"])
-    return alike(result.select(*keys, "spread_ticks", "visits", "duration_s", "share", "n"), quotes)
+        share = (pl.col("duration_s") / pl.col("duration_s").sum()).fill_nan(None)
+        return widths.select("spread_ticks", "visits", "duration_s", share.alias("share"), "n").collect()
+
+    ends = None if until is None else reading(until)
+    return alike(each_group(metric, reading(quotes, spread), ends, incidents=incidents), quotes)
 
 
 def time_to_revert(
@@ -363,30 +348,32 @@ def time_to_revert(
         One row a widening: key columns, `from_ns`, `to_ns` (null where censored), `duration_ns` (null likewise),
         `widest_ticks` (the widest two-sided spread) and `censored`.
     """
-    rows: pl.LazyFrame = stretches(ordered(quotes.lazy()), incidents).with_columns(spread_ticks=_ticks(tick_size))
-    keys: list[str] = key_columns(rows)
-    by = ["_group", "stretch"]
+    spread = _ticks(tick_size)
     wide = (pl.col("spread_ticks") > normal_ticks).fill_null(value=True)
-    runs = (
-        rows.with_columns(_wide=wide, _group=group_hash(keys))
-        .with_columns(_before=neighbour(pl.col("_wide"), by))
-        .with_columns(_run=pl.col("_before").ne_missing(pl.col("_wide")).cum_sum())
-        .group_by("_run", maintain_order=True)
-        .agg(
-            pl.col(*keys, *by, "_wide", "_before").first(),
-            from_ns=pl.col("recv_ns").first(),
-            widest_ticks=pl.col("spread_ticks").max(),
+    before = neighbour(pl.col("_wide"), ["stretch"])
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        runs = (
+            asof.with_stretch(own, gaps)
+            .lazy()
+            .with_columns(spread_ticks=spread)
+            .with_columns(_wide=wide)
+            .with_columns(_before=before, _run=before.ne_missing(pl.col("_wide")).cum_sum())
+            .group_by("_run", maintain_order=True)
+            .agg(
+                pl.col("stretch", "_wide", "_before").first(),
+                from_ns=pl.col("recv_ns").first(),
+                widest_ticks=pl.col("spread_ticks").max(),
+            )
+            .with_columns(to_ns=neighbour(pl.col("from_ns"), ["stretch"], -1))
         )
-    )
-    episodes = runs.with_columns(to_ns=neighbour(pl.col("from_ns"), by, -1)).filter(
-        pl.col("_wide") & pl.col("_before").is_not_null()
-    )
-    result = episodes.select(
-        *keys,
-        "from_ns",
-        "to_ns",
-        duration_ns=pl.col("to_ns") - pl.col("from_ns"),
-        widest_ticks=pl.col("widest_ticks"),
-        censored=pl.col("to_ns").is_null(),
-    )
-    return alike(result, quotes)
+        widenings = runs.filter(pl.col("_wide") & pl.col("_before").is_not_null()).select(
+            "from_ns",
+            "to_ns",
+            duration_ns=pl.col("to_ns") - pl.col("from_ns"),
+            widest_ticks=pl.col("widest_ticks"),
+            censored=pl.col("to_ns").is_null(),
+        )
+        return widenings.collect(engine="in-memory")
+
+    return alike(each_group(metric, reading(quotes, spread), incidents=incidents), quotes)

@@ -17,8 +17,7 @@ import polars as pl
 from scipy import optimize, special
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import Frame, alike, groups, key_columns, order_columns
-from mdcapture.metrics.volatility import Column, column
+from mdcapture.metrics.frames import Column, Frame, alike, column, groups, key_columns, order_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

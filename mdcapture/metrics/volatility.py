@@ -14,24 +14,37 @@ none. What stands in for it has its own name: `spread_implied_variance` below, `
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import alike, by_group, key_columns, mids, ordered, previous_tick, stretches
+from mdcapture.metrics import asof
+from mdcapture.metrics.frames import (
+    Column,
+    alike,
+    begins,
+    by_group,
+    column,
+    each_group,
+    key_columns,
+    previous_tick,
+    reading,
+    with_mid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mdcapture.metrics.asof import Gaps
     from mdcapture.metrics.frames import Frame
 
 __all__ = [
-    "Column",
     "annualized_volatility",
     "bipower_variance",
-    "column",
     "log_returns",
     "med_quarticity",
     "med_variance",
@@ -52,14 +65,6 @@ __all__ = [
     "truncated_variance",
 ]
 
-Column = pl.Expr | str
-"""An expression, or the name of a column."""
-
-
-def column(value: Column) -> pl.Expr:
-    """The expression that a name stands for."""
-    return pl.col(value) if isinstance(value, str) else value
-
 
 def log_returns(price: Column, *, within: Sequence[str] = (), leading_zero: bool = False) -> pl.Expr:
     """Log returns: `log p_i - log p_(i-1)`, null for the first, and where a price is missing or not positive.
@@ -70,7 +75,7 @@ def log_returns(price: Column, *, within: Sequence[str] = (), leading_zero: bool
         leading_zero: Make nulls zero. R's highfrequency keeps such a zero for the first price; it then enters `n`.
     """
     value = column(price).cast(pl.Float64)
-    change = pl.when((value > 0) & value.is_finite()).then(value.log()).diff()
+    change = pl.when((value > 0) & (value < math.inf)).then(value.log()).diff()
     if within:
         same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in within)
         change = pl.when(same).then(change)
@@ -115,32 +120,23 @@ def sampled_returns(
     """
     if interval_ns is not None and clock is not None:
         raise UsageError("sample by calendar time (interval_ns) or by business time (clock), not by both")
-    rows: pl.LazyFrame = prices.lazy()
-    if interval_ns is not None:
-        rows = previous_tick(rows, interval_ns, (price,), incidents=incidents)
-    else:
-        names = rows.collect_schema().names()
-        rows = stretches(ordered(mids(rows) if price == "mid" and "mid" not in names else rows), incidents)
-        rows = rows if clock is None else _where_the_clock_steps(rows, column(clock), step)
-    by: list[str] = [*key_columns(rows), "stretch"]
-    samples = rows.select(*by, "recv_ns", price)
-    if changes_only:
-        samples = samples.filter(_differs_from_row_before([*by, price]))
-    return alike(samples.with_columns(log_return=log_returns(price, within=by)), prices)
-
-
-def _where_the_clock_steps(rows: pl.LazyFrame, clock: pl.Expr, step: float) -> pl.LazyFrame:
-    if step <= 0:
+    if clock is not None and step <= 0:
         raise UsageError(f"a clock needs a positive step, not {step}: nothing was computed")
-    keys: list[str] = key_columns(rows)
-    number = (clock.over(keys) if keys else clock) // step
-    return rows.with_columns(_step=number).filter(_differs_from_row_before([*keys, "stretch", "_step"]))
+    rows = reading(with_mid(prices) if price == "mid" else prices, price, clock)
+    if interval_ns is not None:
+        rows, clock = previous_tick(rows, interval_ns, (price,), incidents=incidents), None
 
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        ticks = own if "stretch" in own.columns else asof.with_stretch(own, gaps)
+        if clock is not None:
+            ticks = ticks.with_columns(_step=column(clock) // step).filter(begins("stretch", "_step"))
+        samples = ticks.select(*key_columns(ticks), "stretch", "recv_ns", price)
+        if changes_only:
+            samples = samples.filter(begins("stretch", price))
+        within = ["stretch"] if len(gaps.edge_ns) else []
+        return samples.with_columns(log_return=log_returns(price, within=within))
 
-def _differs_from_row_before(names: Sequence[str]) -> pl.Expr:
-    """True for the first row too."""
-    changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in names)
-    return changed | (pl.int_range(pl.len()) == 0)
+    return alike(each_group(metric, rows, incidents=incidents), prices)
 
 
 def annualized_volatility(variance: Column, *, periods_per_year: float) -> pl.Expr:
@@ -238,11 +234,9 @@ def multipower_variation(
     """
     r = column(returns)
     size = r.count() if n is None else column(n)
-    terms = pl.lit(1.0)
-    constant = 1.0
-    for lag, power in enumerate(powers):
-        terms = terms * r.abs().shift(lag).pow(power)
-        constant /= _absolute_moment(power)
+    factors = [r.abs().pow(power).shift(lag) for lag, power in enumerate(powers)]
+    terms = functools.reduce(operator.mul, factors)
+    constant = 1 / math.prod(_absolute_moment(power) for power in powers)
     total = _mean_times(terms, size) if corrected else _total(terms)
     return constant * size.cast(pl.Float64).pow(sum(powers) / 2 - 1) * total
 
@@ -404,7 +398,7 @@ def realized_measures(returns: Frame, log_return: str = "log_return") -> Frame:
         "realized_skewness": realized_skewness(log_return),
         "realized_kurtosis": realized_kurtosis(log_return),
     }
-    return alike(by_group(returns.lazy(), **measures), returns)
+    return by_group(returns, **measures)
 
 
 def spread_implied_variance(

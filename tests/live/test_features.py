@@ -140,6 +140,32 @@ def test_a_feature_of_ones_own(market: Session):
     assert made["mean_size"].equals(expected, check_names=True)
 
 
+class Watched:
+    """A session that notes each piece that is read of its depth."""
+
+    def __init__(self, session: Session, log: list[str]) -> None:
+        self.session_id, self.contracts, self.gaps, self.quotes = (
+            session.session_id, session.contracts, session.gaps, session.quotes,
+        )  # fmt: skip
+        self._session, self._log = session, log
+
+    def depth(self, contract_id: str) -> pl.LazyFrame:
+        return self._session.depth(contract_id).map_batches(lambda rows: self._log.append("read") or rows)
+
+
+def test_a_piece_is_done_with_before_the_next_is_read(market: Session):
+    log: list[str] = []
+    size = pl.col("bid_size_0").map_batches(lambda sizes: log.append("used") or sizes, return_dtype=pl.Int64)
+    watched = Watched(market, log)
+    metrics = {"size": Feature("depth", "state", size)}
+    features(watched, every="1s", metrics=metrics, contract_id=CONTRACTS[0], piece_rows=500)  # type: ignore[arg-type]
+    assert log.count("used") > 5
+    ahead = 0
+    for what in log[log.index("used") :]:
+        ahead = ahead + 1 if what == "read" else 0
+        assert ahead < 3
+
+
 @pytest.fixture
 def broken(tmp_path: Path) -> Session:
     """A quote, a trade and a book each 100 ms for three seconds, without one second of quotes in the middle."""

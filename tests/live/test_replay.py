@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 from gateway.virtual_time import VirtualTimeLoop
 from hypothesis import given, settings
@@ -19,12 +20,14 @@ import mdcapture as md
 from mdcapture.errors import UsageError
 from mdcapture.interop.importing import import_tape
 from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.live.pieces import in_pieces
 from mdcapture.live.replay import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KINDS = {"quotes": md.QuoteEvent, "trades": md.TradeEvent, "depth": md.DepthEvent}
+PLACES = st.integers(0, 10)
 CONTRACTS = ("CON.F.US.MNQ.Z26", "CON.F.US.MES.Z26", "")
 
 

@@ -154,6 +154,14 @@ def test_nothing_is_taken_from_across_a_gap_even_with_a_delayed_quote():
     assert classify(trades, quotes, rules=["quote"], quote_delay_ns=2)["quote"].to_list() == [None, 1, 1, -1]
 
 
+def test_a_price_that_is_not_a_number_is_a_side_that_is_missing():
+    nan = float("nan")
+    trades, quotes = trades_of([(1, 2.0), (3, 3.0)]), quotes_of([(0, 1.0, nan), (2, nan, nan)])
+    nowhere = quotes.with_columns(best_bid=None, best_ask=None).cast(quotes.schema)
+    signs = pl.col(*RULES.values())
+    assert_frame_equal(classify(trades, quotes).select(signs), classify(trades, nowhere).select(signs))
+
+
 def test_trades_may_bring_their_own_quotes():
     trades = trades_of([(1, 2.0), (2, 1.0)]).with_columns(best_bid=1.0, best_ask=2.0)
     assert classify(trades, rules=["emo"])["emo"].to_list() == [1, -1]

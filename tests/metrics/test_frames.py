@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from mdcapture.errors import UsageError
 from mdcapture.metrics.frames import (
+    begins,
     by_group,
+    each_group,
     groups,
     lasting,
     mid_at,
@@ -212,6 +214,37 @@ def test_quotes_without_a_session_serve_every_session():
     assert mid_at(trades, quotes, 0).select("session_id", "mid_at").rows() == [("a", 1.5), ("b", 5.5)]
 
 
+def test_a_gap_of_one_session_leaves_the_other_its_quotes_even_where_they_have_no_session():
+    gap = pl.DataFrame([("a", None, 3, 5)], GAP_SCHEMA, orient="row")
+    quotes = pl.DataFrame({"contract_id": ["ES"], "recv_ns": [1], "best_bid": [1.0], "best_ask": [2.0]})
+    trades = pl.DataFrame({"session_id": ["a", "b"], "contract_id": ["ES", "ES"], "recv_ns": [9, 9]})
+    assert prevailing(trades, quotes, incidents=gap)["mid"].to_list() == [None, 1.5]
+
+
+def test_keys_match_by_what_they_say_whatever_their_type():
+    quotes = pl.DataFrame(
+        {"contract_id": ["NQ", "ES"], "recv_ns": [1, 1], "best_bid": [5.0, 1.0], "best_ask": [6.0, 2.0]}
+    )
+    trades = pl.DataFrame(
+        {"contract_id": ["ES", "NQ"], "recv_ns": [3, 3]}, {"contract_id": pl.Categorical, "recv_ns": pl.Int64}
+    )
+    assert prevailing(trades, quotes)["mid"].to_list() == [1.5, 5.5]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_equal_times_are_told_apart_by_message_and_equal_messages_by_position(rows: list[tuple[bool, int, int, int]]):
+    moments = [row[1:] for row in rows if row[0]]
+    quotes = pl.DataFrame(moments, ["recv_ns", "seq", "pos"], orient="row").cast(pl.Int64).with_row_index("number")
+    trades = pl.DataFrame([row[1:] for row in rows if not row[0]], quotes.schema.names()[1:], orient="row").cast(
+        pl.Int64
+    )
+    found = prevailing(trades, quotes, ["number"])
+    for *moment, number in found.iter_rows():
+        before = [quote for quote in moments if quote < tuple(moment)]
+        assert (None if number is None else moments[number]) == max(before, default=None)
+
+
 def test_the_exchanges_clock_can_measure_the_horizon():
     quotes = pl.DataFrame({"recv_ns": [10, 20], "exch_ns": [2, 4], "best_bid": [1.0, 5.0], "best_ask": [2.0, 6.0]})
     trades = pl.DataFrame({"recv_ns": [15], "exch_ns": [1]})
@@ -236,6 +269,51 @@ def test_groups_are_in_the_order_of_their_keys_and_a_frame_without_keys_is_one()
     frame = pl.LazyFrame({"contract_id": ["b", "a", "b"], "v": [1, 2, 3]})
     assert by_group(frame, v=pl.col("v").sum()).collect().rows() == [("a", 2), ("b", 4)]
     assert by_group(frame.drop("contract_id"), v=pl.col("v").sum()).collect().rows() == [(6,)]
+
+
+def interleaved(n: int = 12) -> pl.DataFrame:
+    return pl.DataFrame({"contract_id": ["b", "a", None] * (n // 3), "recv_ns": range(n, 0, -1), "v": range(n)})
+
+
+def test_each_group_gets_its_rows_in_order_and_those_of_the_others_with_its_keys():
+    seen = []
+
+    def metric(own: pl.DataFrame, other: pl.DataFrame, nothing: None, _: object) -> pl.DataFrame:
+        seen.append((own["recv_ns"].to_list(), other["w"].to_list(), nothing))
+        return own.select(n=pl.len())
+
+    others = pl.DataFrame({"contract_id": ["a", "c", "a"], "recv_ns": [2, 1, 1], "w": [20, 30, 10]})
+    table = each_group(metric, interleaved(6), others, None)
+    assert table.rows() == [(None, 2), ("a", 2), ("b", 2)]
+    assert seen == [([1, 4], [], None), ([2, 5], [10, 20], None), ([3, 6], [], None)]
+
+
+def test_a_lazy_frame_knows_its_columns_before_it_is_read_and_is_read_only_when_collected():
+    def unreadable(_: pl.DataFrame) -> pl.DataFrame:
+        raise AssertionError("read too early")
+
+    rows = interleaved().lazy()
+    table = by_group(rows.map_batches(unreadable, schema=rows.collect_schema()), v=pl.col("v").sum())
+    assert table.collect_schema() == {"contract_id": pl.String, "v": pl.Int64}
+
+
+@given(st.permutations(range(12)))
+@settings(deadline=None, max_examples=20)
+def test_the_order_of_the_rows_handed_in_changes_nothing(places: list[int]):
+    shuffled = interleaved()[places]
+    assert ordered(shuffled).equals(ordered(interleaved()))
+    assert by_group(shuffled, v=pl.col("v").sum()).equals(by_group(interleaved(), v=pl.col("v").sum()))
+    assert ordered(shuffled).rows() == sorted(shuffled.rows(), key=lambda row: (row[0] or "", row[1]))
+
+
+def test_what_needs_the_rows_before_it_never_sees_those_of_another_group():
+    frame = pl.DataFrame({"contract_id": ["a", "a", "b", "b"], "v": [1, 3, 10, 20]})
+    assert by_group(frame, moved=pl.col("v").diff().sum())["moved"].to_list() == [2, 10]
+
+
+def test_a_row_begins_something_where_it_is_the_first_or_a_column_changes():
+    frame = pl.DataFrame({"a": [None, None, 1, 1], "b": [0, 0, 0, 1]})
+    assert frame.select(begins("a", "b")).to_series().to_list() == [True, False, True, True]
 
 
 def test_the_weighted_mean_leaves_out_nulls_and_is_null_without_weight():

@@ -90,6 +90,11 @@ def test_classes_of_size_partition_the_trades(es_tape: Tape):
     assert classes["n"][0] <= small.sum()
 
 
+def test_responses_are_by_contract_then_class_then_horizon_and_a_class_without_trades_is_not_there(es_tape: Tape):
+    found = response(es_tape.trades, es_tape.quotes, [SECOND_NS], horizons_trades=[1], size_edges=[1, 5, 10**9])
+    assert found.select("size_from", "horizon").rows() == [(1, "1t"), (1, "1s"), (5, "1t"), (5, "1s")]
+
+
 def test_es_figures_are_those_of_the_documentation(es_tape: Tape):
     found = response(es_tape.trades, es_tape.quotes, [SECOND_NS], size_edges=[1, 2, 5, 20])
     assert found["response"].to_list() == pytest.approx([0.076, 0.102, 0.152, 0.195], abs=5e-4)
@@ -205,6 +210,8 @@ def test_a_bar_with_a_gap_inside_has_no_change_and_one_without_a_mid_before_it_n
     gaps = pl.DataFrame({"from_ns": [22], "to_ns": [28]})
     assert mid_changes(bars, quotes, incidents=gaps)["mid_change"].to_list() == [None, 1.0, None, None]
     assert mid_changes(bars, quotes).columns == ["start_ns", "end_ns", "mid_change", "mid_return"]
+    numbered = bars.with_columns(stretch=0)
+    assert mid_changes(numbered, quotes).columns == [*numbered.columns, "mid_change", "mid_return"]
 
 
 def test_the_future_changes_no_bar_of_the_past():

@@ -1,6 +1,6 @@
 """What live metrics cost: each estimator alone, and ten of them beside a recorder under load.
 
-    python benchmarks/live.py [--rate 20000] [--duration 20] [--tape TAPE]
+    python benchmarks/live.py [--rate 24000] [--duration 20] [--tape TAPE]
 
 The first part feeds each estimator the events of a tape (by default the hour of ES in ../shared), and takes off what
 the set costs without one. The second captures a synthetic market from a simulator process, with ten metrics attached:
@@ -116,7 +116,7 @@ def under_load(messages_per_s: int, duration_s: float, contracts: int = 4) -> di
 def main() -> None:
     """Run both parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=int, default=20_000, help="messages a second")
+    parser.add_argument("--rate", type=int, default=24_000, help="messages a second that the market has on average")
     parser.add_argument("--duration", type=float, default=20.0, help="seconds")
     parser.add_argument("--tape", type=Path, default=TAPE)
     chosen = parser.parse_args()

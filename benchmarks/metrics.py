@@ -406,13 +406,13 @@ def library_lee_ready(tape: Tape) -> Numbers:
 
 def in_rows(table: pl.DataFrame, *columns: str) -> Numbers:
     """The figures of a table, row by row."""
-    return table.select(columns).to_numpy().ravel()
+    return np.stack([table[column].to_numpy() for column in columns], axis=-1).ravel()
 
 
 def in_columns(bars: pl.DataFrame) -> Numbers:
     """The figures of bars, (columns, bars)."""
     prices, counts = ("open", "high", "low", "close"), ("volume", "buy_volume", "sell_volume", "trades")
-    return bars.select(*prices, *counts, "vwap").to_numpy().T
+    return np.stack([bars[column].to_numpy() for column in (*prices, *counts, "vwap")])
 
 
 R = "log_return"

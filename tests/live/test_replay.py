@@ -217,6 +217,16 @@ def test_a_replay_reads_no_more_than_it_needs(tmp_path: Path):
         list(events)
 
 
+@given(st.lists(st.integers(0, 9)).map(sorted), st.integers(1, 12), st.none() | PLACES, st.none() | PLACES)
+def test_pieces_together_are_the_rows_of_that_time(times: list[int], rows: int, from_ns: int | None, to_ns: int | None):
+    frame = pl.LazyFrame({"recv_ns": times, "row": range(len(times))}, {"recv_ns": pl.Int64, "row": pl.Int64})
+    pieces = list(in_pieces(frame, rows, from_ns=from_ns, to_ns=to_ns))
+    low, high = 0 if from_ns is None else from_ns, 10 if to_ns is None else to_ns
+    wanted = [(time, row) for row, time in enumerate(times) if low <= time < high]
+    assert [row for piece in pieces for row in piece.rows()] == wanted
+    assert all(0 < piece.height <= rows for piece in pieces)
+
+
 @pytest.mark.parametrize(
     ("sources", "options", "says"), [((), {}, "session or a tape"), (("x",), {"speed": 0}, "speed")]
 )

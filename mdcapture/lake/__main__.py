@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from mdcapture.errors import MdcaptureError
 from mdcapture.lake.seal import finish, recover, seal
+
+_NICENESS = 10
+"""Sealing can wait for a processor; the capture can't."""
 
 
 def main(arguments: list[str]) -> int:
@@ -15,6 +19,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code; an error is a line on stderr.
     """
+    os.nice(_NICENESS)
     try:
         match arguments:
             case ["seal", lake, session_id, through]:

@@ -107,11 +107,14 @@ def _whole_rows(equations: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[list[
     if len({len(column) for column in [*ys, *xs]}) != 1:
         raise UsageError("the equations of one fit need the same number of rows: nothing was computed")
     sums = [*ys, *(x @ np.ones(x.shape[1]) for x in xs)]  # what is missing in a row shows in its sum
-    whole = np.flatnonzero(np.logical_and.reduce([np.isfinite(total) for total in sums]))
-    if len(whole) and whole[-1] - whole[0] + 1 == len(whole):  # all but the ends, as lags leave it: no need to copy
-        rows = slice(whole[0], whole[-1] + 1)
-        return [y[rows] for y in ys], [x[rows] for x in xs]
-    return [y[whole] for y in ys], [x.T[:, whole].T for x in xs]
+    rows = _as_slice(np.flatnonzero(np.logical_and.reduce([np.isfinite(total) for total in sums])))
+    return [y[rows] for y in ys], [x.T[:, rows].T for x in xs]
+
+
+def _as_slice(places: NDArray[np.intp]) -> NDArray[np.intp] | slice:
+    """Places without a hole as a slice, which needs no copy: lags cost only the ends."""
+    holes = not len(places) or places[-1] - places[0] + 1 > len(places)
+    return places if holes else slice(places[0], places[-1] + 1)
 
 
 def _r_squared(y: Array, x: Array, residuals: Array) -> float:

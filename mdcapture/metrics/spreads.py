@@ -199,29 +199,43 @@ def trade_spreads(
     Raises:
         UsageError: Horizons in time without quotes, a horizon in trades below 1, or `ticks` without a tick size.
     """
-    if quotes is None and horizons_ns:
-        raise UsageError("horizons in time need quotes=, not only the trades' own: nothing was computed")
-    if any(k < 1 for k in horizons_trades):
-        raise UsageError(f"horizons in trades must be at least 1, not {list(horizons_trades)}: nothing was computed")
+    _check_horizons(quotes, horizons_ns, horizons_trades)
     labels = [f"{k}t" for k in horizons_trades] + [horizon_label(h) for h in horizons_ns]
     measures = [
         measure for scale in scales for measure in _trade_measures(scale, labels, half=half, tick_size=tick_size)
     ]
 
+    direction = trade_sign() if sign is None else sign
+
     def metric(own: pl.DataFrame, states: pl.DataFrame | None, gaps: Gaps) -> pl.DataFrame:
-        later = {}
         if states is not None:
             own = asof.prevailing(own, states, gaps, ["best_bid", "best_ask", "mid"])
-            for h in horizons_ns:
-                later[f"mid_{horizon_label(h)}"] = asof.mid_at(own, states, h, gaps, clock=clock)
+        own = own.with_columns(sign=direction)
+        if states is not None:
+            own = _with_mids_later(own, states, gaps, horizons_ns, clock)
         ahead = {f"mid_{k}t": neighbour(pl.col("mid"), ["stretch"], -k) for k in horizons_trades}
-        direction = trade_sign() if sign is None else sign
-        own = asof.with_stretch(own, gaps).with_columns(sign=direction, **ahead, **later)
-        return own.drop("stretch").lazy().with_columns(measures).collect(engine="in-memory")
+        rows = asof.with_stretch(own, gaps).lazy().with_columns(**ahead).with_columns(measures)
+        return rows.drop("stretch").collect(engine="in-memory")
 
     states = None if quotes is None else reading(quotes, *MID, clock)
     given = with_mid(trades) if quotes is None else trades.lazy()
     return alike(each_group(metric, given, states, incidents=incidents), trades)
+
+
+def _check_horizons(
+    quotes: pl.LazyFrame | pl.DataFrame | None, horizons_ns: Sequence[int], horizons_trades: Sequence[int]
+) -> None:
+    if quotes is None and horizons_ns:
+        raise UsageError("horizons in time need quotes=, not only the trades' own: nothing was computed")
+    if any(k < 1 for k in horizons_trades):
+        raise UsageError(f"horizons in trades must be at least 1, not {list(horizons_trades)}: nothing was computed")
+
+
+def _with_mids_later(
+    trades: pl.DataFrame, quotes: pl.DataFrame, gaps: Gaps, horizons_ns: Sequence[int], clock: str
+) -> pl.DataFrame:
+    later = {horizon_label(h): asof.mid_at(trades, quotes, h, gaps, clock=clock) for h in horizons_ns}
+    return trades.with_columns(mids.alias(f"mid_{label}") for label, mids in later.items())
 
 
 def _trade_measures(

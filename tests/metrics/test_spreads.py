@@ -259,6 +259,12 @@ def test_half_spreads_are_halves():
     assert half["half_price_impact_5ns"].item() == full["price_impact_5ns"].item() / 2
 
 
+def test_the_sign_may_be_made_of_the_quote_before_the_trade():
+    quotes, trades = quotes_of((0, 1.0, 3.0)), trades_of((5, 3.0, 1), (6, 1.0, None))
+    found = trade_spreads(trades, quotes, scales=["price"], sign=(pl.col("price") - pl.col("mid")).sign())
+    assert found.select("sign", "effective_spread").rows() == [(1.0, 2.0), (-1.0, 2.0)]
+
+
 def test_means_are_weighted_by_trade_volume_or_value():
     quotes = quotes_of((0, 99.0, 101.0))
     trades = trades_of((1, 101.0, 0), (2, 102.0, 0), (3, 100.0, None)).with_columns(volume=pl.Series([3, 1, 9]))

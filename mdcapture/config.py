@@ -98,7 +98,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     depth: bool = True
     duration_s: Positive | None = None
     count: Count | None = None
-    flush_ms: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 5.0
+    flush_ms: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 3.0
     flush_kb: Count = 256
     sync_ms: Positive = 100.0
     segment_s: Positive = 300.0

@@ -7,28 +7,14 @@ gateway, where a ladder has so many rows and every row that enters or leaves is 
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+from mdcapture.lake.schema import DomType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BookSide", "DomType", "Entry"]
-
-
-class DomType(IntEnum):
-    """The gateway's types of depth entries, those that the synthetic market makes."""
-
-    ASK = 1
-    BID = 2
-    BEST_ASK = 3
-    BEST_BID = 4
-    TRADE = 5
-    RESET = 6
-    LOW = 7
-    HIGH = 8
-    NEW_BEST_BID = 9
-    NEW_BEST_ASK = 10
+__all__ = ["BookSide", "Entry"]
 
 
 class Entry(NamedTuple):

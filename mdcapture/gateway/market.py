@@ -32,9 +32,10 @@ import math
 import random
 from typing import TYPE_CHECKING, Final
 
-from mdcapture.gateway.book import BookSide, DomType, Entry
+from mdcapture.gateway.book import BookSide, Entry
 from mdcapture.gateway.feed import Message
 from mdcapture.gateway.records import RecordWriter
+from mdcapture.lake.schema import DomType
 from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:

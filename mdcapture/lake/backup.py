@@ -14,16 +14,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mdcapture.errors import DamageError, NotFoundError, StorageError, UsageError
+from mdcapture.errors import DamageError, NotFoundError, UsageError
 from mdcapture.lake.files import TEMPORARY, create_file, make_folder, publish_file, storage_errors, sync_folder
 from mdcapture.lake.journal import Damage, read_blocks, segments
 from mdcapture.lake.layout import journal_folder
-from mdcapture.lake.locks import SEAL_LOCK, hold
+from mdcapture.lake.locks import hold, unsealed
 from mdcapture.lake.manifest import Manifest, SealedFile, read_manifest, session_ids, write_manifest
 from mdcapture.lake.schema import TABLES
 
@@ -85,7 +84,7 @@ def back_up(root: Path, destination: Path, *, progress: Callable[[int], object] 
 
 def _session(root: Path, destination: Path, session_id: str) -> Iterator[int]:
     """Copy a session; the sizes of the files that were not there, one by one."""
-    with _unsealed(root, session_id):
+    with unsealed(journal_folder(root, session_id)):
         manifest = read_manifest(root, session_id)
         before = _copied(destination, session_id)
         if before is not None and before.next_seq > manifest.next_seq:
@@ -105,19 +104,6 @@ def _session(root: Path, destination: Path, session_id: str) -> Iterator[int]:
                     yield _copy_segment(path, target, grows=number == max(found))
         write_manifest(destination, manifest)
         _tidy(destination, manifest)
-
-
-def _unsealed(root: Path, session_id: str) -> ExitStack:
-    """Keep sealers away while files are copied, where the session has a journal to seal."""
-    held = ExitStack()
-    folder = journal_folder(root, session_id)
-    if folder.is_dir():
-        try:
-            held.enter_context(hold(folder / SEAL_LOCK, wait=True))
-        except StorageError:
-            if folder.exists():  # or else it has just been sealed
-                raise
-    return held
 
 
 def _copied(destination: Path, session_id: str) -> Manifest | None:

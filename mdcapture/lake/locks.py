@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from mdcapture.errors import BusyError
+from mdcapture.errors import BusyError, StorageError
 from mdcapture.lake.files import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["OWNER_LOCK", "SEAL_LOCK", "hold"]
+__all__ = ["OWNER_LOCK", "SEAL_LOCK", "hold", "unsealed"]
 
 OWNER_LOCK = "lock"
 """Held by the recorder of a session from its beginning to its end."""
@@ -65,3 +65,22 @@ def _is_at(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
+
+
+def unsealed(folder: Path) -> ExitStack:
+    """Keep sealers away, where there is a journal to seal.
+
+    Args:
+        folder: The session's journal folder.
+
+    Returns:
+        What is held until it is closed.
+    """
+    held = ExitStack()
+    if folder.is_dir():
+        try:
+            held.enter_context(hold(folder / SEAL_LOCK, wait=True))
+        except StorageError:
+            if folder.exists():  # or else it has just been sealed
+                raise
+    return held

@@ -11,20 +11,19 @@ Memory is bounded: files are read a row group at a time, and accounts are made u
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mdcapture.errors import DamageError, StorageError
+from mdcapture.errors import DamageError
 from mdcapture.lake.accounting import account
 from mdcapture.lake.columns import arrow_schema
 from mdcapture.lake.files import TEMPORARY, sha256_of
 from mdcapture.lake.journal import Damage, read_blocks, segments
 from mdcapture.lake.layout import contract_folder, is_part, journal_folder, manifest_path
-from mdcapture.lake.locks import SEAL_LOCK, hold
+from mdcapture.lake.locks import unsealed
 from mdcapture.lake.manifest import read_manifest
 from mdcapture.lake.problems import Problem, ProblemKind
 from mdcapture.lake.schema import ORDER, SCHEMA_VERSION, TABLES
@@ -58,7 +57,7 @@ def verify(root: Path, session_id: str, *, deep: bool = False) -> list[Problem]:
     Raises:
         NotFoundError: There is no such session.
     """
-    with _unsealed(root, session_id):
+    with unsealed(journal_folder(root, session_id)):
         try:
             manifest = read_manifest(root, session_id)
         except DamageError as error:
@@ -72,19 +71,6 @@ def verify(root: Path, session_id: str, *, deep: bool = False) -> list[Problem]:
             if not any(problem.kind in _UNUSABLE for problem in found):
                 usable.append(file)
         return problems + account(root, manifest, usable, deep=deep)
-
-
-def _unsealed(root: Path, session_id: str) -> ExitStack:
-    """Keep sealers away, where the session has a journal to seal."""
-    held = ExitStack()
-    folder = journal_folder(root, session_id)
-    if folder.is_dir():
-        try:
-            held.enter_context(hold(folder / SEAL_LOCK, wait=True))
-        except StorageError:
-            if folder.exists():  # or else it has just been sealed
-                raise
-    return held
 
 
 def _manifest(manifest: Manifest) -> Iterator[Problem]:

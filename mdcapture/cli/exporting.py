@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdcapture.cli.options import LakeFolder, lake_root
+from mdcapture.cli.options import LakeFolder, lake_root, time_ns
 
 __all__ = ["COMMANDS"]
 
@@ -55,23 +55,11 @@ def export(
     if contract is not None:
         held = [one for known in only or catalog.session_ids() for one in catalog.snapshot(known).contracts]
         contract = contracts_named(held, contract)[0].contract_id
-    asked = Selection(table or (), text, contract, _time_ns(from_, "--from"), _time_ns(to, "--to"))
+    asked = Selection(table or (), text, contract, time_ns(from_, "--from"), time_ns(to, "--to"))
     with Database(catalog, only, restricted=True) as database, counting("rows") as progress:
         rows = export_rows(database, output, asked, form=format_, progress=progress)
     if output != STDOUT:
         typer.echo(f"{output}: {', '.join(f'{count:,} {name}' for name, count in rows.items())}", err=True)
-
-
-def _time_ns(text: str | None, option: str) -> int | None:
-    from mdcapture.errors import UsageError
-    from mdcapture.wire.timestamps import parse_ns
-
-    if text is None:
-        return None
-    try:
-        return parse_ns(text if len(text) > len("2026-08-19") else f"{text}T00")
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: write a time as 2026-08-19 or 2026-08-19T13:30:00Z ({error})") from error
 
 
 COMMANDS = (export,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from mdcapture.config import load_config, parse_duration
 from mdcapture.errors import UsageError
 
 __all__ = ["Contracts", "Duration", "Format", "Gateway", "HubUrl", "Json", "LakeFolder", "OutputFormat", "Username"]
-__all__ += ["chosen_format", "lake_root"]
+__all__ += ["chosen_format", "lake_root", "time_ns"]
 
 
 class Format(StrEnum):
@@ -64,6 +63,17 @@ def chosen_format(given: Format | None, *, json: bool) -> Format:
     return Format.JSON if json else given or Format.TABLE
 
 
-def is_terminal() -> bool:
-    """Whether a person is watching stderr."""
-    return sys.stderr.isatty()
+def time_ns(text: str | None, option: str) -> int | None:
+    """A time of an option as nanoseconds since the epoch; a day alone is its beginning, UTC.
+
+    Raises:
+        UsageError: It is no time.
+    """
+    from mdcapture.wire.timestamps import parse_ns
+
+    if text is None:
+        return None
+    try:
+        return parse_ns(text if len(text) > len("2026-08-19") else f"{text}T00")
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: write a time as 2026-08-19 or 2026-08-19T13:30:00Z ({error})") from error

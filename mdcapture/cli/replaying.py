@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from mdcapture.cli.options import LakeFolder, lake_root
-from mdcapture.errors import UsageError
+from mdcapture.cli.options import LakeFolder, lake_root, time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +70,8 @@ def replay(
     events = Replay(
         played,
         contracts=wanted,
-        from_ns=_time_ns(from_, "--from"),
-        to_ns=_time_ns(to, "--to"),
+        from_ns=time_ns(from_, "--from"),
+        to_ns=time_ns(to, "--to"),
         speed=parse_speed(speed),
         pace="recv_ns" if pace is Pace.RECV else "exch_ns",
     )
@@ -108,17 +107,6 @@ def _csv_writer(stream: TextIO) -> Callable[[Event], object]:
     writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
     writer.writeheader()
     return lambda event: writer.writerow({"event": _name(event), **event._asdict()})
-
-
-def _time_ns(text: str | None, option: str) -> int | None:
-    from mdcapture.wire.timestamps import parse_ns
-
-    if text is None:
-        return None
-    try:
-        return parse_ns(text if len(text) > len("2026-08-19") else f"{text}T00")
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: write a time as 2026-08-19 or 2026-08-19T13:30:00Z ({error})") from error
 
 
 COMMANDS = (replay,)

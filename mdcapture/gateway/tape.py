@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mdcapture.errors import NotFoundError, UsageError
+from mdcapture.wire.signalr import Logout, classify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["STDIN", "read_tape"]
+__all__ = ["STDIN", "read_data", "read_tape"]
 
 STDIN: Final = "-"
 _CHUNK_BYTES: Final = 1 << 20
@@ -49,6 +50,19 @@ def read_tape(source: str | Path) -> Iterator[tuple[int, bytes]]:
                 "receive time in integer nanoseconds, a space, and a hub record."
             )
         yield int(time), record
+
+
+def read_data(source: str | Path) -> Iterator[tuple[int, bytes]]:
+    """The tape's data records, those that a capture numbers: without what the protocol said to itself.
+
+    Arguments and errors are those of `read_tape`.
+    """
+    for recv_ns, record in read_tape(source):
+        item = classify(record)
+        if isinstance(item, Logout):
+            yield recv_ns, item.record
+        elif isinstance(item, bytes):
+            yield recv_ns, item
 
 
 def _name(source: str | Path) -> str:

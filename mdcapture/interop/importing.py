@@ -11,10 +11,9 @@ import msgspec
 
 from mdcapture.errors import LakeError, UsageError
 from mdcapture.gateway.instruments import parse_id
-from mdcapture.gateway.tape import STDIN, read_tape
+from mdcapture.gateway.tape import STDIN, read_data
 from mdcapture.lake.seal import finish, recover, seal
 from mdcapture.lake.writer import open_session
-from mdcapture.wire.signalr import Logout, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +53,7 @@ def import_tape(source: str, root: Path, *, progress: Callable[[int], object] = 
     except LakeError as error:
         _log.warning("a session of an earlier run can't be recovered: %s", error)
     name = "standard input" if source == STDIN else source.rpartition("/")[2]
-    manifest = import_records(_data(source), root, source=f"tape {name}", progress=progress)
+    manifest = import_records(read_data(source), root, source=f"tape {name}", progress=progress)
     if manifest is None:
         raise UsageError(f"there is no message on the tape {source}: nothing was imported")
     return manifest
@@ -99,16 +98,6 @@ def import_records(
         journal.close()
         progress(journal.next_seq)
         return finish(root, session.session_id, "sealed")
-
-
-def _data(source: str) -> Iterator[tuple[int, bytes]]:
-    """The tape's data records, without what the protocol said to itself."""
-    for recv_ns, record in read_tape(source):
-        item = classify(record)
-        if isinstance(item, Logout):
-            yield recv_ns, item.record
-        elif isinstance(item, bytes):
-            yield recv_ns, item
 
 
 def _contracts(head: list[tuple[int, bytes]]) -> list[Contract]:

@@ -25,10 +25,9 @@ import polars as pl
 
 from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent, TradeEvent
 from mdcapture.errors import UsageError
-from mdcapture.gateway.tape import read_tape
+from mdcapture.gateway.tape import read_data
 from mdcapture.lake.schema import GAP_KINDS, ORDER, Incident
 from mdcapture.live.pieces import in_pieces
-from mdcapture.wire.signalr import Logout, classify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -237,7 +236,7 @@ def _tape(tape: Path | str, selection: _Selection) -> Iterator[Timed]:
     """A tape's events; what comes before the time asked for is decoded, too, since quotes are changes."""
     decoder = EventDecoder()
     next_seq = 0
-    records = _records(tape)
+    records = read_data(tape)
     for first in records:
         batch = [first, *islice(records, _RECORDS - 1)]
         for event in decoder.decode(next_seq, [at_ns for at_ns, _ in batch], [record for _, record in batch]):
@@ -246,13 +245,3 @@ def _tape(tape: Path | str, selection: _Selection) -> Iterator[Timed]:
             if not selection.is_before(event.recv_ns) and selection.has_contract(event.contract_id):
                 yield event.recv_ns, event
         next_seq += len(batch)
-
-
-def _records(tape: Path | str) -> Iterator[tuple[int, bytes]]:
-    """The tape's data records, without what the protocol said to itself: those that a capture numbers."""
-    for recv_ns, record in read_tape(tape):
-        item = classify(record)
-        if isinstance(item, Logout):
-            yield recv_ns, item.record
-        elif isinstance(item, bytes):
-            yield recv_ns, item

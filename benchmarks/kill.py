@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 
 import mdcapture as md
-from mdcapture.gateway.hub_server import ConnectionLog
-from mdcapture.gateway.simulator import Simulator, SimulatorConfig
 from mdcapture.lake.verify import verify
+from mdcapture.simulator.hub_server import ConnectionLog
+from mdcapture.simulator.server import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

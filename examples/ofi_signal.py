@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import mdcapture as md
 from mdcapture.gateway.instruments import list_contracts, select
-from mdcapture.gateway.market import Market
 from mdcapture.live.bars import TimeBars
 from mdcapture.live.estimators import Every
 from mdcapture.live.flow import OrderFlowImbalance, QueueImbalance
 from mdcapture.live.replay import Replay
 from mdcapture.live.signals import Signals, predictive_r2
+from mdcapture.simulator.market import Market
 
 if TYPE_CHECKING:
     import polars as pl

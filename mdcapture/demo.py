@@ -22,9 +22,9 @@ from mdcapture.charts.drawing import save, stacked
 from mdcapture.config import Config
 from mdcapture.errors import UnreachableError
 from mdcapture.gateway.instruments import list_contracts, select
-from mdcapture.gateway.market import Market
 from mdcapture.interop.importing import import_tape
 from mdcapture.session import Session, open_lake
+from mdcapture.simulator.market import Market
 from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from tapes import CONTRACT, START_NS
 
 import mdcapture as md
 from mdcapture.capture.recorder import Captured
-from mdcapture.gateway.simulator import Simulator, SimulatorConfig
 from mdcapture.lake.schema import STREAMS, IncidentKind
 from mdcapture.lake.verify import Problem, verify
+from mdcapture.simulator.server import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

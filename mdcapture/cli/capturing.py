@@ -153,7 +153,7 @@ def simulate(
 
     Point `mdcapture capture --gateway` at the `api` address; any user name and the key `demo` will do.
     """
-    from mdcapture.gateway.simulator import SimulatorConfig, parse_speed, serve
+    from mdcapture.simulator.server import SimulatorConfig, parse_speed, serve
 
     serve(
         SimulatorConfig(

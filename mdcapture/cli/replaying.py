@@ -59,9 +59,9 @@ def replay(
     Quotes have the state after the message, as live handlers are given them. Other programs that speak to a gateway can
     be played a session by `mdcapture simulate --session`.
     """
-    from mdcapture.gateway.simulator import parse_speed
     from mdcapture.lake.manifest import contracts_named
     from mdcapture.live.replay import Replay
+    from mdcapture.simulator.server import parse_speed
 
     played = _source(source, lake)
     wanted = contract or []

@@ -1,1 +1,1 @@
-"""The way to a gateway (REST, hub, retry), tapes, and a gateway of our own."""
+"""The way to a gateway (REST, hub, retry), and what stands for one: tapes, and what contracts are."""

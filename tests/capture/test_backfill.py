@@ -14,10 +14,10 @@ import mdcapture as md
 from mdcapture.capture.backfill import Backfill
 from mdcapture.capture.market_hours import always, weekly
 from mdcapture.errors import RefusedError, UnreachableError
-from mdcapture.gateway.faults import parse_fault
 from mdcapture.gateway.retry import RetryPolicy
-from mdcapture.gateway.simulator import Simulator, SimulatorConfig
 from mdcapture.lake.schema import Bar, Incident, IncidentKind
+from mdcapture.simulator.faults import parse_fault
+from mdcapture.simulator.server import Simulator, SimulatorConfig
 from mdcapture.wire.timestamps import parse_ns
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from fake_hub import Listener, seen
 
 from mdcapture.gateway.connection import Timing
 from mdcapture.gateway.contracts import resolve
-from mdcapture.gateway.faults import parse_fault
 from mdcapture.gateway.hub import Hub, Subscription
 from mdcapture.gateway.rest import BarUnit, Credentials, RestClient
 from mdcapture.gateway.retry import RetryPolicy
-from mdcapture.gateway.simulator import Simulator, SimulatorConfig
 from mdcapture.lake.schema import STREAMS
+from mdcapture.simulator.faults import parse_fault
+from mdcapture.simulator.server import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from tapes import START_NS
 
 from mdcapture.gateway.instruments import list_contracts, select
-from mdcapture.gateway.market import Market
 from mdcapture.interop.importing import import_tape
 from mdcapture.session import Session, open_lake
+from mdcapture.simulator.market import Market
 
 if TYPE_CHECKING:
     from pathlib import Path

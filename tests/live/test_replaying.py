@@ -16,9 +16,9 @@ from test_online import new_metrics
 
 import mdcapture as md
 from mdcapture.errors import UsageError
-from mdcapture.gateway.captured import SessionFeed
 from mdcapture.interop.importing import import_tape
 from mdcapture.live.replay import Replay
+from mdcapture.simulator.captured import SessionFeed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +130,7 @@ def test_a_replay_that_can_not_be_says_why(tmp_path: Path, options: tuple[str, .
 
 
 def test_a_gateway_plays_a_tape_or_a_session():
-    from mdcapture.gateway.simulator import Simulator, SimulatorConfig  # noqa: PLC0415  # aiohttp takes its time
+    from mdcapture.simulator.server import Simulator, SimulatorConfig  # noqa: PLC0415  # aiohttp takes its time
 
     with pytest.raises(UsageError, match="not both"):
         Simulator(SimulatorConfig(tape="x", session="latest"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from mdcapture.gateway.history import History, Unit
+from mdcapture.simulator.history import History, Unit
 from mdcapture.wire.timestamps import parse_ns
 
 if TYPE_CHECKING:

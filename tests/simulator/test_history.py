@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdcapture.gateway.history import Bar, History, Unit
+from mdcapture.simulator.history import Bar, History, Unit
 from mdcapture.wire.timestamps import NS_PER_S, format_ns
 
 MNQ = "CON.F.US.MNQ.Z26"

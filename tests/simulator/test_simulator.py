@@ -17,8 +17,8 @@ import aiohttp
 import pytest
 
 from mdcapture.errors import NotFoundError, UsageError
-from mdcapture.gateway.faults import GARBAGE, parse_fault
-from mdcapture.gateway.simulator import Simulator, SimulatorConfig, parse_speed
+from mdcapture.simulator.faults import GARBAGE, parse_fault
+from mdcapture.simulator.server import Simulator, SimulatorConfig, parse_speed
 from mdcapture.wire.decode import decode
 from mdcapture.wire.signalr import HANDSHAKE, PING, SEPARATOR, Close, Completion, Handshake, HubProtocol, Logout, Ping
 
@@ -658,7 +658,7 @@ def test_random_faults_leave_an_exact_account(tape: str):
 # The whole program
 
 
-SERVE = "import sys; from mdcapture.gateway.simulator import *; serve(SimulatorConfig(tape=sys.argv[1]))"
+SERVE = "import sys; from mdcapture.simulator.server import *; serve(SimulatorConfig(tape=sys.argv[1]))"
 
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])

@@ -16,10 +16,10 @@ from mdcapture.wire.timestamps import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from mdcapture.gateway.faults import Fault
-    from mdcapture.gateway.feed import Feed, Message
-    from mdcapture.gateway.history import History
-    from mdcapture.gateway.hub_server import HubServer
+    from mdcapture.simulator.faults import Fault
+    from mdcapture.simulator.feed import Feed, Message
+    from mdcapture.simulator.history import History
+    from mdcapture.simulator.hub_server import HubServer
 
 __all__ = ["Player"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from mdcapture.gateway.simulator import Simulator, SimulatorConfig
+from mdcapture.simulator.server import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mdcapture.errors import UsageError
-from mdcapture.gateway.feed import RecordedFeed
 from mdcapture.lake.catalog import open_catalog
 from mdcapture.lake.parquet import read_in_order, read_parts
+from mdcapture.simulator.feed import RecordedFeed
 from mdcapture.wire.decode import Reason
 
 if TYPE_CHECKING:

@@ -32,10 +32,10 @@ import math
 import random
 from typing import TYPE_CHECKING, Final
 
-from mdcapture.gateway.book import BookSide, Entry
-from mdcapture.gateway.feed import Message
-from mdcapture.gateway.records import RecordWriter
 from mdcapture.lake.schema import DomType
+from mdcapture.simulator.book import BookSide, Entry
+from mdcapture.simulator.feed import Message
+from mdcapture.simulator.records import RecordWriter
 from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:

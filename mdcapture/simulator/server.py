@@ -28,7 +28,8 @@ import msgspec
 from aiohttp import web
 
 from mdcapture.errors import UsageError
-from mdcapture.gateway.faults import (
+from mdcapture.gateway.instruments import list_contracts, select
+from mdcapture.simulator.faults import (
     DEFAULT_DURATION_S,
     GARBAGE,
     STREAMS,
@@ -38,13 +39,12 @@ from mdcapture.gateway.faults import (
     parse_fault,
     random_faults,
 )
-from mdcapture.gateway.feed import EVERYONE, Feed, Message, TapeFeed
-from mdcapture.gateway.history import History
-from mdcapture.gateway.hub_server import ConnectionLog, HubOptions, HubServer
-from mdcapture.gateway.instruments import list_contracts, select
-from mdcapture.gateway.market import Market
-from mdcapture.gateway.player import Player
-from mdcapture.gateway.rest_server import Accounts, RestServer
+from mdcapture.simulator.feed import EVERYONE, Feed, Message, TapeFeed
+from mdcapture.simulator.history import History
+from mdcapture.simulator.hub_server import ConnectionLog, HubOptions, HubServer
+from mdcapture.simulator.market import Market
+from mdcapture.simulator.player import Player
+from mdcapture.simulator.rest_server import Accounts, RestServer
 from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def _feed(config: SimulatorConfig) -> Feed:
     if config.tape is not None:
         return TapeFeed(config.tape)
     if config.session is not None:
-        from mdcapture.gateway.captured import SessionFeed  # noqa: PLC0415  # the lake takes its time to load
+        from mdcapture.simulator.captured import SessionFeed  # noqa: PLC0415  # the lake takes its time to load
 
         return SessionFeed(config.lake, config.session)
     listings = list_contracts(datetime.now(UTC).date())

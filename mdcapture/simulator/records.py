@@ -11,8 +11,8 @@ from mdcapture.wire.timestamps import NS_PER_S, format_ns
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mdcapture.gateway.book import Entry
     from mdcapture.gateway.instruments import Listing
+    from mdcapture.simulator.book import Entry
 
 __all__ = ["RecordWriter"]
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from mdcapture.gateway.instruments import INSTRUMENTS, Instrument, Listing, list_contracts, select
-from mdcapture.gateway.market import Market
+from mdcapture.simulator.market import Market
 from mdcapture.wire.decode import decode
 from mdcapture.wire.timestamps import NS_PER_S, parse_ns
 
 if TYPE_CHECKING:
-    from mdcapture.gateway.feed import Message
+    from mdcapture.simulator.feed import Message
 
 START_NS = 1_800_000_000 * NS_PER_S
 LISTINGS = list_contracts(date(2026, 11, 22))

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import WSMsgType, web
 
-from mdcapture.gateway.feed import EVERYONE
-from mdcapture.gateway.rest_server import Accounts, bearer
+from mdcapture.simulator.feed import EVERYONE
+from mdcapture.simulator.rest_server import Accounts, bearer
 from mdcapture.wire.signalr import SEPARATOR, MessageType
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-    from mdcapture.gateway.feed import Message
+    from mdcapture.simulator.feed import Message
 
 __all__ = ["Connection", "ConnectionLog", "HubOptions", "HubServer", "chop", "text_frame"]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdcapture.errors import UsageError
-from mdcapture.gateway.faults import KINDS, Fault, FaultKind, parse_fault, random_faults
+from mdcapture.simulator.faults import KINDS, Fault, FaultKind, parse_fault, random_faults
 
 SECONDS = st.none() | st.integers(0, 10**6).map(lambda tenths: tenths / 10)
 

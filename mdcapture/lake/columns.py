@@ -21,7 +21,7 @@ from mdcapture.lake.layout import contract_folder, partition_of
 from mdcapture.lake.plausible import implausible
 from mdcapture.lake.quotes import fill_forward
 from mdcapture.lake.schema import TABLES, Bar, Incident, IncidentKind
-from mdcapture.wire.decode import decode, record_text
+from mdcapture.wire.decode import decode, is_utf8, record_text
 from mdcapture.wire.timestamps import parse_ns
 
 if TYPE_CHECKING:
@@ -312,7 +312,9 @@ class Decoder:
         return codes
 
     def _codes_of(self, contract_ids: Sequence[str | None]) -> Int32s:
-        return np.fromiter(map(self._code, contract_ids), np.int32, len(contract_ids))
+        for each in dict.fromkeys(contract_ids):
+            self._code(each)
+        return np.fromiter(map(self._codes.__getitem__, contract_ids), np.int32, len(contract_ids))
 
     def _code(self, contract_id: str | None) -> int:
         code = self._codes.get(contract_id)
@@ -338,9 +340,7 @@ def _array(values: object, kind: pa.DataType) -> pa.Array:
 def _texts(records: list[bytes]) -> pa.StringArray:
     """The records as a column of text, in one piece where all is UTF-8."""
     joined = b"".join(records)
-    try:
-        joined.decode()
-    except UnicodeDecodeError:
+    if not is_utf8(joined):
         return pa.array(map(record_text, records), pa.string())
     offsets = np.zeros(len(records) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, records), np.int32, len(records)), out=offsets[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ Record = tuple[int, bytes]
 SHARED = Path(os.environ.get("MDCAPTURE_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared"))
 TAPE = SHARED / "tapes" / "es_20231225.ndjson.zst"
 _CONTRACT = re.compile(rb'"CON\.[^"]+"')
-_DAY = datetime(2026, 3, 2, 15, tzinfo=UTC)
+_START = datetime.combine(datetime.now(UTC).date(), time(15), UTC)
+"""Today, so that a local gateway lists the same contracts."""
 
 
 def tape_records(contracts: int) -> list[Record]:
@@ -40,9 +41,9 @@ def market_records(messages: int, contracts: int = 12, seed: int = 7) -> list[Re
 
 
 def _market(messages: int, contracts: int, seed: int) -> Iterator[Record]:
-    listings = list_contracts(_DAY.date())[:contracts]
+    listings = list_contracts(_START.date())[:contracts]
     rates = {listing.contract.contract_id: 20.0 for listing in listings}
-    start_ns = int(_DAY.timestamp()) * 1_000_000_000
+    start_ns = int(_START.timestamp()) * 1_000_000_000
     _, stream = Market(listings, rates, seed).play(start_ns)
     for _, message in zip(range(messages), stream, strict=False):
         yield message.time_ns, message.record

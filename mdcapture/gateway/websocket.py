@@ -1,5 +1,7 @@
 """A WebSocket that stamps bytes as they arrive: the sans-IO core of `websockets` in a shell of ours.
 
+The core shakes hands and takes care of all that is special; ordinary data frames pass it by (`wire.frames`).
+
 The event loop hands over what one read of the socket brought. That chunk gets its receive time before anything else
 happens, and all of it that is payload goes on in one piece: hub records do not line up with frames, so frames, and the
 fragments of a message, need no boundaries here. Nothing is queued: what a reader does not take stays in the kernel, and
@@ -22,6 +24,7 @@ from websockets.protocol import State
 
 from mdcapture.errors import GatewayError, ProtocolError, UnreachableError
 from mdcapture.gateway.refusals import network_error, quoted, retry_after_s, status_error
+from mdcapture.wire.frames import Frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,6 +78,7 @@ class WebSocket(asyncio.Protocol):
             max_size=MAX_FRAME_BYTES,
             logger=_MUTE,
         )
+        self._frames = Frames(self._through_core)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._cause: Exception | None = None
@@ -154,8 +158,7 @@ class WebSocket(asyncio.Protocol):
             return
         self.heard_s = self._loop.time()
         try:
-            self._core.receive_data(data)
-            payload = self._payload()
+            payload = self._payload(data)
             self._flush()
             if payload:
                 self._receive(recv_ns, payload)
@@ -194,15 +197,25 @@ class WebSocket(asyncio.Protocol):
             if data:  # an empty one asks for a half-closed connection; ours close as a whole
                 self._transport.write(data)
 
-    def _payload(self) -> bytes:
+    def _payload(self, data: bytes) -> bytes:
+        """What is payload of these bytes; the answer to the upgrade goes to the core line by line, to its very end."""
+        while data and self._core.state is State.CONNECTING:
+            end = data.find(b"\n") + 1 or len(data)
+            self._through_core(data[:end])
+            data = data[end:]
+        return self._frames.receive(data) if data else b""
+
+    def _through_core(self, data: bytes) -> list[bytes]:
+        """The payload that these bytes complete, as the core sees it."""
+        self._core.receive_data(data)
         pieces = []
         for event in self._core.events_received():
             if isinstance(event, Frame):
                 if event.opcode in _PAYLOAD:
-                    pieces.append(event.data)
+                    pieces.append(bytes(event.data))
             elif self._core.handshake_exc is None and not self._opened.done():
                 self._opened.set_result(None)
-        return b"".join(pieces)
+        return pieces
 
     def _check(self) -> None:
         """Raise what the core holds against the server: a failed handshake, a broken frame, a close frame."""

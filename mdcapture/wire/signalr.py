@@ -17,7 +17,7 @@ is decoded here; everything else is a data record and leaves as the bytes that c
 from __future__ import annotations
 
 from enum import IntEnum
-from itertools import takewhile
+from itertools import repeat, takewhile
 from typing import Final
 
 import msgspec
@@ -197,7 +197,9 @@ class HubProtocol:
         if ends and not self._too_long:
             ends[0] = b"".join((*self._partial, ends[0]))
             self._partial, self._partial_bytes = [], 0
-            records = list(takewhile(lambda record: len(record) <= self._max_record_bytes, ends))
+            records = ends
+            if max(map(len, ends)) > self._max_record_bytes:
+                records = list(takewhile(lambda record: len(record) <= self._max_record_bytes, ends))
             self._too_long = len(records) < len(ends)
         self._keep(rest)
         if self._too_long and not records:
@@ -205,6 +207,8 @@ class HubProtocol:
                 f"a record is longer than the {self._max_record_bytes:,} bytes allowed: the connection is given up, "
                 "and that record is lost (raise max_record_bytes if the feed is sound)"
             )
+        if self._handshaken and all(map(bytes.startswith, records, repeat(_DATA))):
+            return list(records)
         return [item for item in map(self._read, records) if item is not None]
 
     def _keep(self, piece: bytes) -> None:

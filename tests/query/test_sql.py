@@ -376,3 +376,12 @@ def test_local_variables_are_no_tables(tape_lake: Path):
     with pytest.raises(UsageError, match="frame"):
         rows(tape_lake, "FROM frame")
     assert frame.height == 1
+
+
+def test_the_last_quote_before_each_trade_is_merged_not_looked_for(tape_lake: Path):
+    """DuckDB guesses one row behind a filter on a contract, and would compare each trade with each quote."""
+    with Database(Catalog(tape_lake)) as database:
+        ((contract_id,),) = database.sql("SELECT min(contract_id) FROM trades").fetchall()
+        of = f"WHERE contract_id = '{contract_id}'"
+        query = f"SELECT * FROM (FROM trades {of}) t ASOF JOIN (FROM quotes {of}) q ON q.recv_ns <= t.recv_ns"
+        assert "Asof Join" in str(database.sql(f"EXPLAIN {query}").fetchall())

@@ -1,10 +1,12 @@
 # Each target makes the virtual environment that it needs; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
+# NautilusTrader wants 3.12 or newer.
+PYTHON_NAUTILUS ?= python3.12
 VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench format check clean
+.PHONY: help demo test lint types bench docs dist matrix lock sbom format check backtesters clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,20 +21,44 @@ lint: $(VENV)/.dev  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev  ## Check types
+types: $(VENV)/.dev  ## Check types, and those that a user's program sees
 	$(BIN)/mypy
+	$(BIN)/mypy tests/packaging/consumer.py
 
 check: test lint types  ## All of the above
 
 bench: $(VENV)/.dev  ## Measure; figures are ratios within one run
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+docs: $(VENV)/.dev  ## Build the documentation's site into site/
+	$(BIN)/python docs/site/build.py
+
+dist: $(VENV)/.release  ## Build wheel and sdist into dist/, the same bytes from the same commit
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
+
+matrix: $(VENV)/.release  ## Install the wheel on the oldest and newest Pythons and libraries, and try it; slow
+	$(BIN)/python tests/packaging/matrix.py $(ARGS)
+
+lock: $(VENV)/.release  ## Write requirements.lock: every library with its version and hashes
+	$(BIN)/uv pip compile pyproject.toml --extra all --universal --generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+
+sbom: $(VENV)/.release  ## Write dist/sbom.json (CycloneDX): every library of requirements.lock, with its licence
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json requirements.lock
+
+backtesters: $(VENV)/.dev  ## Read exports back in hftbacktest and NautilusTrader, each in an environment of its own; slow
+	$(BIN)/python -m venv .cache/hftbacktest
+	.cache/hftbacktest/bin/python -m pip install --quiet 'hftbacktest[numba,numpy]>=2.4'
+	$(PYTHON_NAUTILUS) -m venv .cache/nautilus
+	.cache/nautilus/bin/python -m pip install --quiet --editable '.[nautilus]'
+	MDCAPTURE_HFTBACKTEST_PYTHON=.cache/hftbacktest/bin/python MDCAPTURE_NAUTILUS_PYTHON=.cache/nautilus/bin/python $(BIN)/pytest tests/interop/test_backtesters.py
+
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Remove what was built
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site demo
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdcapture needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -43,4 +69,8 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	touch $@
+
+$(VENV)/.release: pyproject.toml $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group release
 	touch $@

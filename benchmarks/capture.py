@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,17 +27,17 @@ from mdcapture.gateway.instruments import INSTRUMENTS, list_contracts
 from mdcapture.lake.journal import MessageBlock, read_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 POLL_S = 0.001
 
 
 @contextmanager
-def program(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def program(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
     """A `mdcapture` process that is ended with the block."""
     environment = os.environ | {"MDCAPTURE_API_KEY": "demo", "MDCAPTURE_USERNAME": "bench"}
     command = [sys.executable, "-m", "mdcapture", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stdout=stdout, env=environment) as process:
         try:
             yield process
         finally:
@@ -73,8 +73,13 @@ class Watcher:
                     self._rest = b""
 
 
-def measure(messages_per_s: int, contracts: int, duration_s: float) -> dict[str, float]:
-    """Run a recorder beside a simulator at that pace; the figures."""
+def measure(
+    messages_per_s: int,
+    contracts: int,
+    duration_s: float,
+    beside: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+) -> dict[str, float]:
+    """Run a recorder beside a simulator at that pace, and beside whatever else is said of its lake; the figures."""
     names = [listing.contract.contract_id for listing in list_contracts(datetime.now(UTC).date())][:contracts]
     options = [option for name in names for option in ("--contract", name)]
     memory_mb: list[float] = []
@@ -101,13 +106,14 @@ def measure(messages_per_s: int, contracts: int, duration_s: float) -> dict[str,
                 watcher = Watcher(lake)
                 begin_s = looked_s = time.monotonic()
                 cpu_s = 0.0
-                while time.monotonic() - begin_s < duration_s:
-                    time.sleep(POLL_S)
-                    watcher.look()
-                    if time.monotonic() - looked_s > 1:
-                        looked_s = time.monotonic()
-                        memory_mb.append(process.memory_info().rss / 1e6)
-                        cpu_s = sum(process.cpu_times()[:2])
+                with beside(lake):
+                    while time.monotonic() - begin_s < duration_s:
+                        time.sleep(POLL_S)
+                        watcher.look()
+                        if time.monotonic() - looked_s > 1:
+                            looked_s = time.monotonic()
+                            memory_mb.append(process.memory_info().rss / 1e6)
+                            cpu_s = sum(process.cpu_times()[:2])
                 output, _ = recorder.communicate()
         captured = json.loads(output)
         session = md.open_lake(lake).session()

@@ -26,9 +26,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import polars as pl
 import psutil
 
 import mdcapture as md
+from mdcapture.lake.schema import NO_END_NS, STREAMS
 from mdcapture.lake.verify import verify
 from mdcapture.simulator.hub_server import ConnectionLog
 from mdcapture.simulator.server import Simulator, SimulatorConfig
@@ -186,8 +188,25 @@ def check(lake: Path, killed: Killed) -> dict[str, float]:
         "messages": len(stored),
         "wrong": int(wrong),
         "problems": len(problems),
+        "untold": untold(session),
         "lost_ms": lost_ms,
     }
+
+
+def untold(session: md.Session) -> int:
+    """Streams whose gap without an end does not begin at their last message."""
+    gaps = session.gaps().filter(pl.col("to_ns") == NO_END_NS).collect()
+    told = {(contract_id, stream): from_ns for _, contract_id, stream, from_ns, _ in gaps.rows()}
+    last = {
+        (contract_id, stream): last_ns
+        for stream in STREAMS
+        for contract_id, last_ns in getattr(session, stream)()
+        .group_by("contract_id")
+        .agg(pl.col("recv_ns").max())
+        .collect()
+        .rows()
+    }
+    return sum(told.get(which) != last_ns for which, last_ns in last.items())
 
 
 def main() -> None:
@@ -216,6 +235,7 @@ def main() -> None:
         "messages": sum(one["messages"] for one in checks),
         "wrong_sessions": sum(one["wrong"] for one in checks),
         "problems": sum(one["problems"] for one in checks),
+        "untold": sum(one["untold"] for one in checks),
         "lost_ms_median": lost_ms[len(lost_ms) // 2],
         "lost_ms_max": lost_ms[-1],
     }

@@ -3,7 +3,7 @@
     python benchmarks/queries.py [--rows 10000000] [--sqlite-rows 5000000]
 
 The lake is made straight as files: a session a day, four contracts, eleven quotes to a trade. The bare file has the
-same rows, sorted by contract and time. SQLite has the first sessions only: what reads a part takes its indexes no longer for
+same rows, sorted by contract and time. SQLite has the first of the sessions only; where a question reads all of them,
 that, and the time of what reads all is multiplied.
 """
 

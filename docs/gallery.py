@@ -1,4 +1,3 @@
-# ruff: noqa: INP001  # a script on its own
 """Make the pictures of analysis.md: every chart, of an hour of the synthetic market. Run it from anywhere.
 
 python docs/gallery.py

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
         NotFoundError,
         ProtocolError,
         RefusedError,
+        ServerError,
         StorageError,
         UnreachableError,
         UsageError,
     )
     from mdcapture.interop.importing import import_tape
-    from mdcapture.lake.schema import DomType, Incident, IncidentKind, Side
+    from mdcapture.lake.schema import DomType, Incident, IncidentKind, Side, SignalRow
+    from mdcapture.live.online import LiveMetrics
+    from mdcapture.live.replay import Replay
+    from mdcapture.live.signals import Signals
     from mdcapture.session import Lake, Session, open_lake
     from mdcapture.wire.timestamps import format_ns, parse_ns
 
@@ -43,14 +47,19 @@ __all__ = [
     "IncidentKind",
     "Lake",
     "LakeError",
+    "LiveMetrics",
     "MdcaptureError",
     "NotFoundError",
     "ProtocolError",
     "QuoteEvent",
     "Recorder",
     "RefusedError",
+    "Replay",
+    "ServerError",
     "Session",
     "Side",
+    "SignalRow",
+    "Signals",
     "StorageError",
     "TradeEvent",
     "UnreachableError",
@@ -76,14 +85,19 @@ _ROOMS: Final = {
     "IncidentKind": "mdcapture.lake.schema",
     "Lake": "mdcapture.session",
     "LakeError": "mdcapture.errors",
+    "LiveMetrics": "mdcapture.live.online",
     "MdcaptureError": "mdcapture.errors",
     "NotFoundError": "mdcapture.errors",
     "ProtocolError": "mdcapture.errors",
     "QuoteEvent": "mdcapture.capture.events",
     "Recorder": "mdcapture.capture.recorder",
     "RefusedError": "mdcapture.errors",
+    "Replay": "mdcapture.live.replay",
+    "ServerError": "mdcapture.errors",
     "Session": "mdcapture.session",
     "Side": "mdcapture.lake.schema",
+    "SignalRow": "mdcapture.lake.schema",
+    "Signals": "mdcapture.live.signals",
     "StorageError": "mdcapture.errors",
     "TradeEvent": "mdcapture.capture.events",
     "UnreachableError": "mdcapture.errors",

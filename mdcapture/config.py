@@ -12,6 +12,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -20,7 +21,8 @@ from mdcapture.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONFIG_FILE", "ENV_PREFIX", "Config", "Loaded", "load_config", "parse_duration", "read_api_key"]
+__all__ = ["CONFIG_FILE", "ENV_PREFIX", "Config", "Loaded", "check_address", "load_config", "parse_duration"]
+__all__ += ["read_api_key"]
 
 CONFIG_FILE: Final = "mdcapture.toml"
 ENV_PREFIX: Final = "MDCAPTURE_"
@@ -52,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         segment_mb: A journal's segment is closed and sealed at this size.
         roll_time: The trading day's end, when a long run begins a new session; empty for never.
         roll_zone: The time zone of `roll_time`.
-        reconnect_attempts: Attempts to reconnect in a row before giving up; None for no limit.
+        reconnect_attempts: Attempts to connect in a row before giving up, at the start, too; None for no limit.
         reconnect_first_s: The first pause before reconnecting; each further one grows.
         reconnect_max_s: The longest pause.
         logout_first_s: The first pause after the gateway has logged this user out.
@@ -86,6 +88,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         log_mb: A log file of this size is closed, numbered, and followed by a new one.
         log_files: So many log files are kept beside the current one.
         metrics_port: Where Prometheus may ask, on this machine only; 0 for any free port, None for nowhere.
+        publish: The PostgreSQL database that sessions are published to while they are captured, as
+            `postgresql://user@host/database`; None for none.
+        publish_s: How often what is new goes there.
+        upload: Where a copy of what is sealed is kept up to date (`s3://bucket/prefix`, or a folder); None for nowhere.
+        upload_s: How often it is looked whether there is something to upload.
     """
 
     lake: str = "./data"
@@ -138,15 +145,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_mb: Count = 10
     log_files: Count = 5
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
+    publish: str | None = None
+    publish_s: Positive = 2.0
+    upload: str | None = None
+    upload_s: Positive = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse what a manifest must not show."""
+        for address in (self.lake, self.publish):
+            if address is not None and address.startswith("postgres"):
+                check_address(address)
 
 
 class Loaded(NamedTuple):
-    """A configuration, and where each value comes from: `default`, a file's path, a variable's name, or `argument`."""
+    """A configuration, and where each value comes from: `default`, a file's path, a variable's name, or `argument`.
+
+    Where the caller has names of its own for its arguments, it is these.
+    """
 
     config: Config
     origins: dict[str, str]
 
 
+_PASSWORD: Final = re.compile(r"(?i)[?&]\w*(password|secret|token)=")
 _UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
 
@@ -163,9 +184,27 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def check_address(address: str) -> str:
+    """The address of a server, when it holds no secret: command lines, settings and manifests are no place for one.
+
+    Raises:
+        ConfigError: It holds a password.
+    """
+    rest = address.partition("://")[2]
+    user, at, _ = rest.rpartition("@")  # the last one: a password may hold all of / ? # and @
+    if (at and user.partition(":")[2]) or _PASSWORD.search(unquote(rest)):
+        raise ConfigError(
+            "the address holds a password, which whoever lists processes or reads this session's manifest could see: "
+            "put it into PGPASSWORD or ~/.pgpass, and out of the address (and change it, where others are on this "
+            "machine)"
+        )
+    return address
+
+
 def load_config(
     arguments: Mapping[str, Any] | None = None,
     *,
+    spelt: Mapping[str, str] | None = None,
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
@@ -173,6 +212,7 @@ def load_config(
 
     Args:
         arguments: What the caller says; None values are not said.
+        spelt: What the caller calls those, in place of `argument`: `{"duration_s": "--duration"}`.
         file: The configuration file; by default `MDCAPTURE_CONFIG`, or `mdcapture.toml` in this folder if there is one.
         environ: The environment, by default the process's.
 
@@ -190,7 +230,9 @@ def load_config(
         setting = name.removeprefix(ENV_PREFIX)
         if setting != name and setting not in _NO_SETTINGS:
             _take(values, origins, {setting.lower(): _from_text(setting.lower(), text)}, name)
-    _take(values, origins, {key: value for key, value in (arguments or {}).items() if value is not None}, "argument")
+    for name, value in (arguments or {}).items():
+        if value is not None:
+            _take(values, origins, {name: value}, (spelt or {}).get(name, "argument"))
     return Loaded(_validate(values, origins), origins)
 
 
@@ -245,6 +287,8 @@ def _validate(values: dict[str, Any], origins: Mapping[str, str]) -> Config:
     try:
         return msgspec.convert(values, Config, strict=False)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
         message, _, where = str(error).partition(" - at `$.")
         name = re.split(r"[\[`]", where)[0]
         value = values.get(name)

@@ -130,7 +130,7 @@ def synthesize(
         with tape.open("wb") as lines:
             for message in chain(first, takewhile(lambda each: each.time_ns < end_ns, messages)):
                 lines.write(b"%d %s\n" % (message.time_ns + _TRAVEL_NS, message.record))
-        manifest = import_tape(str(tape), lake)
+        manifest = import_tape(str(tape), lake, again=True)
     return open_lake(lake).session(manifest.session_id)
 
 

@@ -8,6 +8,7 @@ MdcaptureError
 │   ├── RefusedError      it answered no: a wrong key, no subscription, an unknown contract; another try won't help
 │   ├── UnreachableError  no answer, or the connection broke: another try may help
 │   └── ProtocolError     it sent what the hub protocol does not allow
+├── ServerError           a database that sessions go to or come from: no answer, or it refused
 └── LakeError             the files
     ├── BusyError         another process holds the session
     ├── DamageError       a file is not what the manifest or its checksum says
@@ -31,6 +32,7 @@ __all__ = [
     "NotFoundError",
     "ProtocolError",
     "RefusedError",
+    "ServerError",
     "StorageError",
     "UnreachableError",
     "UsageError",
@@ -77,6 +79,12 @@ class UnreachableError(GatewayError, ConnectionError):
 
 class ProtocolError(GatewayError):
     """The gateway sent what the hub protocol does not allow."""
+
+
+class ServerError(MdcaptureError):
+    """A database that sessions go to or come from did not answer, or refused; another try may help."""
+
+    exit_code = 7
 
 
 class LakeError(MdcaptureError):

@@ -23,27 +23,36 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from mdcapture.config import parse_duration
 from mdcapture.errors import NotFoundError
-from mdcapture.lake.catalog import Catalog, Snapshot, listed, open_catalog, reread
+from mdcapture.interop.opening import open_catalog
+from mdcapture.lake.catalog import Catalog, Snapshot, listed, reread
 from mdcapture.lake.columns import arrow_schema
+from mdcapture.lake.manifest import contracts_named
+from mdcapture.lake.parquet import as_dataset
+from mdcapture.lake.remote import RemotePath
 from mdcapture.lake.schema import GAP_KINDS, NO_END_NS, ORDER, PARTITIONS, STREAMS
 from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     import duckdb
 
     from mdcapture.analysis.hours import Moment
     from mdcapture.analysis.result import Analysis
+    from mdcapture.interop.cluster import Done
+    from mdcapture.interop.postgres.publish import Brought
+    from mdcapture.lake.catalog import Fetch
     from mdcapture.lake.manifest import Contract, Manifest, SealedFile, State
+    from mdcapture.lake.remote import Location
     from mdcapture.lake.schema import Stream
     from mdcapture.live.features import Feature
     from mdcapture.query.sql import Database
@@ -51,15 +60,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Lake", "Session", "open_lake"]
 
+T = TypeVar("T")
 
-def open_lake(path: str | Path = "data") -> Lake:
+
+def open_lake(path: str | Path | RemotePath = "data") -> Lake:
     """Open a lake for reading; recorders may be writing to it.
 
     Args:
-        path: Its folder.
+        path: Its folder, its place in object storage (`s3://bucket/prefix`, see `mdcapture.lake.remote`), or the
+            database that its sessions were published to (`postgresql://user@host/database`).
 
     Raises:
         NotFoundError: There is no such folder, or it is no lake.
+        UsageError: The address holds a secret.
+        StorageError: Whoever keeps its objects can't be reached, or refused.
+        ServerError: The database can't be reached, or refused.
     """
     return Lake(open_catalog(path))
 
@@ -110,7 +125,7 @@ class _Tables:
         """
         ids = self._sessions() if contract_id is None else self._having(self._sessions(), contract_id)
         known = pl.LazyFrame(
-            [(one, each.contract_id) for one in ids for each in self._catalog.snapshot(one).contracts],
+            [(one, each) for one, contract_ids in self._contract_ids(ids).items() for each in contract_ids],
             schema=dict.fromkeys(PARTITIONS, pl.String()),
             orient="row",
         )
@@ -128,6 +143,10 @@ class _Tables:
             .agg(pl.col("to_ns").max().fill_null(NO_END_NS))
             .sort("session_id", "contract_id", "stream", "from_ns")
         )
+
+    def signals(self, contract_id: str | None = None) -> pl.LazyFrame:
+        """What signals said, and when it was known; arguments as those of `quotes`."""
+        return self._frame("signals", contract_id)
 
     def messages(self, contract_id: str | None = None) -> pl.LazyFrame:
         """Every hub message in its original text; arguments as those of `quotes`."""
@@ -176,7 +195,9 @@ class _Tables:
         contract_id: str | None = None,
         from_ns: int | None = None,
         to_ns: int | None = None,
+        bars_ns: int | None = None,
         form: str | None = None,
+        levels: int = 10,
     ) -> dict[str, int]:
         """Export to files of other tools: see `mdcapture.interop.export` for formats, targets and errors.
 
@@ -187,14 +208,30 @@ class _Tables:
             contract_id: One contract; without it, all of them.
             from_ns: What was received at this time or later (ns UTC).
             to_ns: What was received before this time (ns UTC).
+            bars_ns: Bars of this length (ns), in place of tables.
             form: The format; without it, what the target's suffix says.
+            levels: How many levels a side the book of a backtester's format has.
 
         Returns:
             The number of rows by table.
         """
         from mdcapture.interop.export import Selection, export  # noqa: PLC0415  # as below
 
-        return export(self._database, target, Selection(tables, query, contract_id, from_ns, to_ns), form=form)
+        asked = Selection(tables, query, contract_id, from_ns, to_ns, bars_ns)
+        return export(self._database, target, asked, form=form, levels=levels)
+
+    def publish(self, address: str) -> list[Brought]:
+        """Publish to a PostgreSQL database, each row once: see `mdcapture.interop.postgres.publish` for errors.
+
+        Args:
+            address: `postgresql://user@host/database`; the password is in `PGPASSWORD` or `~/.pgpass`.
+
+        Returns:
+            By session, what is there and how many rows were new.
+        """
+        from mdcapture.interop.postgres.publish import publish  # noqa: PLC0415  # an extra
+
+        return publish(self._catalog, self._sessions(), address)
 
     @cached_property
     def _database(self) -> Database:
@@ -217,17 +254,23 @@ class _Tables:
             ids = self._having(ids, contract_id)
         sealed: list[SealedFile] = []
         running: list[pl.LazyFrame] = []
-        for session_id in ids:
-            manifest = self._catalog.manifest(session_id)
-            if manifest.state == "open":
-                running.append(_running(self._catalog, session_id, table, contract_id))
+        for manifest in self._catalog.manifests(ids):
+            if self._catalog.fetch is not None:
+                running.append(_fetched(self._catalog.fetch, manifest.session_id, table, contract_id))
+            elif manifest.state == "open":
+                running.append(_running(self._catalog, manifest.session_id, table, contract_id))
             else:
                 sealed += _files(manifest, table, contract_id)
         frames = [_scan(self._catalog.root, sealed, table), *running] if sealed or not running else running
         return frames[0] if len(frames) == 1 else pl.concat(frames)
 
+    def _contract_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """The contracts of each session."""
+        now = self._catalog.snapshots(ids)
+        return {one.manifest.session_id: [each.contract_id for each in one.contracts] for one in now}
+
     def _having(self, ids: Sequence[str], contract_id: str) -> list[str]:
-        contracts = {one: [each.contract_id for each in self._catalog.snapshot(one).contracts] for one in ids}
+        contracts = self._contract_ids(ids)
         having = [one for one, names in contracts.items() if contract_id in names]
         if not having:
             known = sorted({name for names in contracts.values() for name in names})
@@ -249,7 +292,44 @@ class Lake(_Tables):
     def __repr__(self) -> str:
         ids = self._sessions()
         span = f", {ids[0]} to {ids[-1]}" if ids else ""
-        return f"<Lake {self.path}: {len(ids)} session{'' if len(ids) == 1 else 's'}{span}>"
+        return f"<Lake {self._catalog.place}: {len(ids)} session{'' if len(ids) == 1 else 's'}{span}>"
+
+    def map(
+        self,
+        function: Callable[[Session, str], T],
+        *,
+        sessions: Sequence[str] | None = None,
+        contracts: Sequence[str] | None = None,
+        executor: Executor | None = None,
+    ) -> Iterator[Done[T]]:
+        """Call a function for each session and contract, wherever there are processors for it (`docs/scaling.md`).
+
+        Args:
+            function: Gets a `Session` and the id of one of its contracts; a function of a module, where it travels.
+            sessions: As `session` takes them; without them, all.
+            contracts: Their ids or names; without them, all.
+            executor: Any of `concurrent.futures`, or a Dask client's `get_executor()`; without it, here and in turn.
+
+        Yields:
+            In the order of sessions and contracts: `session_id`, `contract_id`, and `result()`, which returns what the
+            function returned or raises what it raised.
+
+        Raises:
+            NotFoundError: There is no such session, or none that has such a contract.
+        """
+        from mdcapture.interop.cluster import run_tasks  # noqa: PLC0415  # few readers need it
+
+        chosen = self.sessions() if sessions is None else [self.session(one) for one in sessions]
+        return run_tasks(function, list(self._tasks(chosen, contracts)), executor)
+
+    def _tasks(self, sessions: Sequence[Session], names: Sequence[str] | None) -> Iterator[tuple[Session, str]]:
+        known = self._contract_ids([one.session_id for one in sessions])
+        wanted = {each for ids in known.values() for each in ids}
+        if names is not None:
+            contracts = {each.contract_id: each for one in sessions for each in one.contracts}
+            wanted = {each.contract_id for name in names for each in contracts_named(contracts.values(), name)}
+        for one in sessions:
+            yield from ((one, each) for each in known[one.session_id] if each in wanted)
 
     def sessions(self) -> list[Session]:
         """The sessions, the oldest first."""
@@ -277,6 +357,9 @@ class Session(_Tables):
     def __init__(self, catalog: Catalog, session_id: str) -> None:
         super().__init__(catalog, [session_id])
         self.session_id = session_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Session, (self._catalog, self.session_id)
 
     def __repr__(self) -> str:
         now = self.snapshot()
@@ -371,6 +454,24 @@ class Session(_Tables):
 
         return features(self, every=every, metrics=metrics, labels=labels, contract_id=contract_id)
 
+    def store_signals(self, rows: pl.DataFrame, names: Collection[str] | None = None) -> None:
+        """Store what signals said in the table `signals`; storing the same again changes nothing.
+
+        Args:
+            rows: `seq`, `recv_ns`, `contract_id`, `name`, `value`, as `mdcapture.live.signals.Signals.run` gives them.
+            names: The signals that these are all the rows of, in place of what the session has of them; by default
+                those that have rows.
+
+        Raises:
+            BusyError: The session is still recorded.
+            UsageError: A row is of a message that the session does not have, or of another name; or the lake is in
+                object storage, where it is only read.
+        """
+        from mdcapture.lake.signals import store_signals  # noqa: PLC0415  # few readers need it
+
+        names = rows["name"].unique().sort().to_list() if names is None else names
+        store_signals(self._catalog.root, self.session_id, rows.to_arrow(), names)
+
     def snapshot(self) -> Snapshot:
         """The session at this moment, for those who need several of its figures to agree."""
         return self._catalog.snapshot(self.session_id)
@@ -403,11 +504,14 @@ def _schema(table: str) -> pl.Schema:
     return pl.Schema({**dict.fromkeys(PARTITIONS, pl.String()), **dict(rows.schema)})  # type: ignore[union-attr]
 
 
-def _scan(root: Path, files: Sequence[SealedFile], table: str) -> pl.LazyFrame:
+def _scan(root: Location, files: Sequence[SealedFile], table: str) -> pl.LazyFrame:
     """Sealed files in their order, as a frame with the columns of the paths."""
     schema = _schema(table)
     if not files:
         return pl.LazyFrame(schema=schema)
+    if isinstance(root, RemotePath):
+        return pl.scan_pyarrow_dataset(as_dataset(root, files, table)).select(schema.names())
+    assert isinstance(root, Path)
     above = [part.split("=", 1)[0] for part in root.parts if "=" in part]  # the lake may lie in partitions of its own
     return pl.scan_parquet(
         [root / file.path for file in files],
@@ -436,7 +540,31 @@ def _running(catalog: Catalog, session_id: str, table: str, contract_id: str | N
     return register_io_source(read, schema=_schema(table), explain_name=f"{session_id}: {table}")
 
 
-def _at(root: Path, now: Snapshot, table: str, contract_id: str | None) -> pl.LazyFrame:
+def _fetched(fetch: Fetch, session_id: str, table: str, contract_id: str | None) -> pl.LazyFrame:
+    """A session on a server, which picks the contract and the columns; the rest of a filter is done here."""
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _batch: int | None
+    ) -> Iterator[pl.DataFrame]:
+        wanted = None if columns is None else list(dict.fromkeys([*columns, *_names_in(predicate)])) or ["seq"]
+        given = 0
+        for batch in fetch(session_id, table, contract_id, wanted):
+            frame: pl.DataFrame = pl.from_arrow(batch)  # type: ignore[assignment]
+            frame = frame if predicate is None else frame.filter(predicate)
+            frame = frame.select(columns) if columns else frame
+            yield frame if rows is None else frame.head(rows - given)
+            given += len(frame)
+            if rows is not None and given >= rows:
+                return
+
+    return register_io_source(read, schema=_schema(table), explain_name=f"{session_id}: {table}")
+
+
+def _names_in(predicate: pl.Expr | None) -> list[str]:
+    return [] if predicate is None else predicate.meta.root_names()
+
+
+def _at(root: Location, now: Snapshot, table: str, contract_id: str | None) -> pl.LazyFrame:
     schema = _schema(table)
     tail: pl.DataFrame = pl.from_arrow(now.tail[table])  # type: ignore[assignment]
     waiting = tail.lazy().with_columns(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdcapture.lake.manifest import Contract
-from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.lake.schema import Incident, IncidentKind, SignalRow
 from mdcapture.lake.seal import finish, seal
 from mdcapture.lake.writer import OpenSession, open_session
 
@@ -62,6 +62,10 @@ class Recording:
 
     def tell(self, incident: Incident) -> None:
         self._journal.note(self.now_ns, incident)
+        self._journal.flush()
+
+    def say(self, *rows: SignalRow) -> None:
+        self._journal.signal(list(rows))
         self._journal.flush()
 
     def roll(self) -> None:

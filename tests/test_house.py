@@ -28,23 +28,28 @@ ROOMS = (
     "analysis",
     "session",
     "report",
+    "serve",
     "demo",
     "cli",
 )
 
 # Who may import what is heavy; a file stands for itself, a room for all of its files.
 HEAVY = {
-    "msgspec": ("config", "wire", "lake", "gateway", "simulator", "capture", "interop", "cli"),
+    "msgspec": ("config", "wire", "lake", "gateway", "simulator", "capture", "interop", "serve", "cli"),
     "pyarrow": ("lake", "gateway/tape", "query", "interop", "session", "cli/output"),
-    "numpy": ("lake", "metrics", "live", "analysis"),
+    "numpy": ("lake", "metrics", "live", "analysis", "interop/books", "interop/dbn", "interop/hftbacktest"),
     "websockets": ("gateway",),
-    "aiohttp": ("gateway", "simulator", "capture/exposition"),
+    "aiohttp": ("gateway", "simulator", "capture/exposition", "serve"),
     "psutil": ("capture",),
     "duckdb": ("query", "interop/formats"),
     "sqlglot": ("query",),
-    "polars": ("metrics", "live", "charts", "interop", "analysis", "session", "report", "demo"),
+    "polars": ("metrics", "live", "charts", "interop", "analysis", "session", "report", "serve", "demo"),
     "scipy": ("metrics", "analysis/laws"),
     "altair": ("charts",),
+    "adbc_driver_postgresql": ("interop/postgres",),
+    "databento_dbn": ("interop/dbn",),
+    "nautilus_trader": ("interop/nautilus",),
+    "distributed": ("interop/cluster",),
     "typer": ("cli",),
     "rich": ("cli",),
 }

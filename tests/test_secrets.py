@@ -83,7 +83,8 @@ def test_a_troubled_capture_shows_neither_key_nor_token(tmp_path: Path, log: boo
 def test_what_fails_shows_no_key_either(tmp_path: Path, command: tuple[str, ...], address: str):
     with simulator("--key", "another") as gateway:
         api = gateway["api"] if address == "SIMULATOR" else address
-        result = mdcapture("--debug", *command, "--gateway", api, MDCAPTURE_API_KEY=KEY, MDCAPTURE_LAKE=str(tmp_path))
+        settings = {"MDCAPTURE_LAKE": str(tmp_path), "MDCAPTURE_RECONNECT_ATTEMPTS": "1"}
+        result = mdcapture("--debug", *command, "--gateway", api, MDCAPTURE_API_KEY=KEY, **settings)
     assert result.returncode != 0
     assert not list(leaks("output", (result.stdout + result.stderr).encode()))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.extract import Extract, Source, take
-from mdcapture.analysis.figures import PARTS, tall
+from mdcapture.analysis.figures import PARTS, QUALITY, tall
 from mdcapture.analysis.hours import Moment, Window, cut, regular_windows
 from mdcapture.analysis.pairs import pair_figures, together
 from mdcapture.analysis.result import COLUMNS, Analysis
@@ -17,11 +18,13 @@ from mdcapture.errors import NotFoundError, UsageError
 from mdcapture.lake.manifest import contracts_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mdcapture.analysis.catalogue import Needs
+    from mdcapture.analysis.figures import Part
     from mdcapture.lake.manifest import Contract
 
-__all__ = ["analyze", "extracts", "figures"]
+__all__ = ["analyze", "analyze_contract", "extracts", "figures", "quality"]
 
 _CORRELATIONS: Final = "correlations"
 
@@ -34,6 +37,7 @@ def analyze(
     *,
     regular_hours: bool = False,
     every_ns: int | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Analysis:
     """Compute every metric that the data of a session support.
 
@@ -44,15 +48,27 @@ def analyze(
         end: Until before when; by default with the last message.
         regular_hours: Only the hours of regular trading (see `hours.regular_windows`).
         every_ns: Compute each interval of this length for itself (whole multiples in UTC).
+        progress: Told how many groups of figures are computed.
 
     Raises:
         NotFoundError: The session has no such contract, or nothing at all.
         UsageError: The times leave nothing, or the interval is not positive.
     """
-    return figures(
-        source.session_id,
-        extracts(source, contracts, start, end, regular_hours=regular_hours, every_ns=every_ns),
-    )
+    parts = extracts(source, contracts, start, end, regular_hours=regular_hours, every_ns=every_ns)
+    return figures(source.session_id, parts, progress=progress)
+
+
+def analyze_contract(
+    source: Source,
+    contract_id: str,
+    *,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    regular_hours: bool = False,
+    every_ns: int | None = None,
+) -> Analysis:
+    """Analyze one contract alone, as a task of its own; arguments and errors are those of `analyze`."""
+    return analyze(source, [contract_id], start, end, regular_hours=regular_hours, every_ns=every_ns)
 
 
 def extracts(
@@ -67,16 +83,20 @@ def extracts(
     """What `analyze` reads, an extract a contract; arguments and errors are its own."""
     if every_ns is not None and every_ns <= 0:
         raise UsageError(f"an interval is longer than nothing, not {every_ns} ns: nothing was computed")
-    first_ns, last_ns = source.start_ns, source.end_ns
-    if first_ns is None or last_ns is None:
-        raise NotFoundError(f"{source.session_id} holds no message yet: there is nothing to analyze")
-    whole = cut(Window(first_ns, last_ns + 1), start, end)
+    whole = cut(_whole(source), start, end)
     chosen = _chosen(source, contracts)
     parts = {one.contract_id: regular_windows(_root(one), whole) if regular_hours else [whole] for one in chosen}
     open_ones = [one for one in chosen if parts[one.contract_id]]
     if not open_ones:
         raise UsageError("no regular trading hours lie within these times: nothing was computed")
     return [take(source, one, parts[one.contract_id], every_ns=every_ns) for one in open_ones]
+
+
+def _whole(source: Source) -> Window:
+    first_ns, last_ns = source.start_ns, source.end_ns
+    if first_ns is None or last_ns is None:
+        raise NotFoundError(f"{source.session_id} holds no message yet: there is nothing to analyze")
+    return Window(first_ns, last_ns + 1)
 
 
 def _chosen(source: Source, names: Sequence[str] | None) -> list[Contract]:
@@ -93,10 +113,38 @@ def _root(contract: Contract) -> str:
     return parts[-2] if len(parts) > 1 else parts[0]
 
 
-def figures(session_id: str, parts: Sequence[Extract]) -> Analysis:
-    """The figures of extracts of one session."""
-    rows = [_of_contract(x) for x in parts]
-    if len(parts) > 1:
+def quality(source: Source) -> Analysis:
+    """How good a session's data are: the figures of `analyze` that cost little, of all of it.
+
+    Raises:
+        NotFoundError: The session has nothing at all.
+    """
+    whole = _whole(source)
+    parts = [take(source, one, [whole], with_quotes=False) for one in source.contracts]
+    analysis = figures(source.session_id, parts, QUALITY, pairs=False)
+    return replace(analysis, figures=analysis.figures.filter(pl.col("value").is_not_null()), left_out=())
+
+
+def figures(
+    session_id: str,
+    parts: Sequence[Extract],
+    computed: Mapping[Part, frozenset[Needs]] = PARTS,
+    *,
+    pairs: bool = True,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Analysis:
+    """The figures of extracts of one session.
+
+    Args:
+        session_id: The session.
+        parts: An extract a contract.
+        computed: What makes them, of `figures.PARTS`.
+        pairs: Whether to compute what contracts have together.
+        progress: Told how many groups of figures are computed.
+    """
+    done = count(1)
+    rows = [_of_contract(x, computed, lambda: progress(next(done))) for x in parts]
+    if pairs and len(parts) > 1:
         rows.append(_of_pairs(parts))
     order = {metric: place for place, metric in enumerate(METRICS)}
     place = pl.col("metric").replace_strict(order, return_dtype=pl.Int64)
@@ -114,9 +162,13 @@ def figures(session_id: str, parts: Sequence[Extract]) -> Analysis:
     )
 
 
-def _of_contract(x: Extract) -> pl.DataFrame:
+def _of_contract(x: Extract, computed: Mapping[Part, frozenset[Needs]], progress: Callable[[], object]) -> pl.DataFrame:
     """A row an interval and metric, whether it could be computed or not."""
-    made = chain.from_iterable(part(x) for part, needs in PARTS.items() if needs <= x.streams)
+    made: list[pl.DataFrame] = []
+    for part, needs in computed.items():
+        if needs <= x.streams:
+            made += part(x)
+        progress()
     names = [name for name, metric in METRICS.items() if metric.group != _CORRELATIONS]
     wanted = _intervals(x).join(_catalogue(names, x), how="cross")
     found = pl.concat([_EMPTY, *map(tall, made)])

@@ -58,6 +58,7 @@ _BNHLS: Final = "Barndorff-Nielsen, Hansen, Lunde & Shephard (2009)"
 _BGPW: Final = "Bouchaud, Gefen, Potters & Wyart (2004)"
 _CSN: Final = "Clauset, Shalizi & Newman (2009)"
 _ACJV: Final = "Amaya, Christoffersen, Jacobs & Vasquez (2015)"
+_DJRW: Final = "Degryse, de Jong, van Ravenswaaij & Wuyts (2005)"
 _HUANG_STOLL_96: Final = "Huang & Stoll (1996)"
 _MRR: Final = "Madhavan, Richardson & Roomans (1997)"
 
@@ -362,6 +363,24 @@ METRICS: Final[dict[str, Metric]] = {
         ("depth", "trades"),
         30,
         "orders",
+    ),
+    "sweep_half_life_s": Metric(
+        "depth",
+        "s",
+        "time until half of what sweeps took at a price waits there again, mean over sweeps",
+        _DJRW,
+        ("depth", "trades"),
+        30,
+        "sweeps",
+    ),
+    "widening_half_life_s": Metric(
+        "depth",
+        "s",
+        "time until half of a widening beyond the width that is most usual is gone, mean over widenings",
+        _DJRW,
+        _D,
+        30,
+        "widenings",
     ),
     # distributions
     "mean_size": Metric("distributions", "lots", "mean size of a trade"),

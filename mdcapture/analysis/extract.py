@@ -2,7 +2,7 @@
 
     Source ──take──▶ Extract ──▶ figures, pictures
                        │ within(windows): the same of less time, with a gap between two windows
-                       └ matched, grid, ticks, orders, books: what several metrics need, made when first asked for
+                       └ widths, costs, grid, ticks, orders, books: what several metrics need, made when first asked for
 
 All is of one contract, and the frames have no `contract_id`. Their `session_id` is the interval that a row is in, by
 its start: to every metric each interval is a session of its own, and nothing reaches from one into another. Without
@@ -18,20 +18,23 @@ from typing import TYPE_CHECKING, Final, Protocol
 import polars as pl
 
 from mdcapture.analysis.hours import Window, thinned
+from mdcapture.metrics.asof import with_stretch
 from mdcapture.metrics.book import book_snapshots
+from mdcapture.metrics.depth import recovery_path, sweeps, swept_depth, widenings
 from mdcapture.metrics.distribution import aggressive_orders
 from mdcapture.metrics.flow import ofi_bars
-from mdcapture.metrics.frames import Frame, mids, neighbour
+from mdcapture.metrics.frames import Frame, each_group, mids, neighbour
 from mdcapture.metrics.impact import mid_changes
 from mdcapture.metrics.noise import noise_measures
 from mdcapture.metrics.spread_models import spread_components
-from mdcapture.metrics.spreads import trade_spreads
+from mdcapture.metrics.spreads import mean_spreads, spread_occupancy, trade_spreads
 from mdcapture.metrics.volatility import sampled_returns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mdcapture.lake.manifest import Contract
+    from mdcapture.metrics.asof import Gaps
 
 __all__ = [
     "FLOW_NS",
@@ -40,6 +43,7 @@ __all__ = [
     "LEAST_MODELLED",
     "LEVELS",
     "MODELLED",
+    "RECOVERY_NS",
     "SECOND_NS",
     "WHOLE",
     "Extract",
@@ -50,6 +54,11 @@ __all__ = [
 SECOND_NS: Final = 1_000_000_000
 HORIZONS_NS: Final = (SECOND_NS, 5 * SECOND_NS, 60 * SECOND_NS)
 """How long after a trade its mid is looked at."""
+
+RECOVERY_NS: Final = tuple(
+    1_000_000 * time_ms for time_ms in (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
+)
+"""When after a shock the book is looked at."""
 
 GRID_NS: Final = 100_000_000
 """The finest grid in calendar time; coarser ones are every so many of its points."""
@@ -218,11 +227,40 @@ class Extract:
         )
 
     @cached_property
-    def matched(self) -> pl.DataFrame:
-        """The trades with the quote before them and their spreads, in price units and bps, at `HORIZONS_NS`."""
-        return trade_spreads(
+    def width_changes(self) -> pl.DataFrame:
+        """The quotes at which the spread's width in ticks changes, and those before and after a gap, or at an end.
+
+        They are few, and as good as all for whatever asks for widths by time. Where the tick is not known, there are
+        not two prices, and all widths are nil.
+        """
+        ticks = ((pl.col("best_ask") - pl.col("best_bid")) / (self.tick_size or 1.0)).round()
+        stretch = pl.col("stretch")
+        within = (ticks.diff() == 0) & (stretch.diff() == 0) & (stretch == stretch.shift(-1))
+
+        def changes(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+            return with_stretch(own.drop("mid"), gaps).filter(~within.fill_null(value=False)).drop("stretch")
+
+        return each_group(changes, self.quotes, incidents=self.gaps("quotes"))
+
+    @cached_property
+    def widths(self) -> pl.DataFrame:
+        """The share of time that the spread spent at each width, see `spreads.spread_occupancy`."""
+        return spread_occupancy(
+            self.width_changes, self.tick_size or 1.0, until=self.ends, incidents=self.gaps("quotes")
+        )
+
+    @cached_property
+    def costs(self) -> pl.DataFrame:
+        """Mean spreads and impacts of trades, see `spreads.mean_spreads`, and `effective_spread_lots_bps` beside them.
+
+        In price units and in bps, at `HORIZONS_NS`.
+        """
+        matched = trade_spreads(
             self.trades, self.quotes, HORIZONS_NS, scales=("price", "bps"), incidents=self.gaps("quotes", "trades")
         )
+        by_lots = mean_spreads(matched, ["effective_spread_bps"], weight="volume")
+        names = {name: name.replace("spread", "spread_lots") for name in by_lots.columns if name != "session_id"}
+        return mean_spreads(matched).join(by_lots.rename(names), on="session_id")
 
     @cached_property
     def grid(self) -> pl.DataFrame:
@@ -271,6 +309,28 @@ class Extract:
         return books.filter(pl.col("kind") != "unknown")
 
     @cached_property
+    def after_sweeps(self) -> pl.DataFrame:
+        """How what waits at a price comes back after an order took all of it, see `depth.recovery_path`."""
+        events = sweeps(self.trades, self.touch)
+        gaps = self.gaps("trades", "depth")
+        return recovery_path(events, self.touch, swept_depth(levels=1), RECOVERY_NS, incidents=gaps)
+
+    @cached_property
+    def after_widenings(self) -> pl.DataFrame:
+        """How the spread (ticks) comes back after it became wider than it mostly is, see `depth.recovery_path`."""
+        tick, gaps = self.tick_size or 1.0, self.gaps("depth")
+        spread = (pl.col("ask_price_0") - pl.col("bid_price_0")) / tick
+        events = widenings(self.touch, tick, normal_ticks=self._usual_ticks, incidents=gaps)
+        return recovery_path(events, self.touch, spread, RECOVERY_NS, incidents=gaps)
+
+    @property
+    def _usual_ticks(self) -> int:
+        """The width that the spread has for most of the time; one tick where there are no quotes."""
+        wide = self.widths.filter(pl.col("spread_ticks") > 0)
+        times = wide.group_by("spread_ticks").agg(pl.col("duration_s").sum()).sort("duration_s", "spread_ticks")
+        return 1 if times.is_empty() else int(times["spread_ticks"][-1])
+
+    @cached_property
     def book_moves(self) -> pl.DataFrame:
         """Order flow imbalance of the best level in each `FLOW_NS` (`ofi_0`), and how the mid moved (`mid_change`)."""
         bars = ofi_bars(self.touch, FLOW_NS, incidents=self.gaps("depth"))
@@ -300,7 +360,14 @@ class Extract:
         return points.with_columns(log_return=pl.col("mid").log() - before.log())
 
 
-def take(source: Source, contract: Contract, windows: Sequence[Window], *, every_ns: int | None = None) -> Extract:
+def take(
+    source: Source,
+    contract: Contract,
+    windows: Sequence[Window],
+    *,
+    every_ns: int | None = None,
+    with_quotes: bool = True,
+) -> Extract:
     """Read one contract's part of a session.
 
     Args:
@@ -308,6 +375,7 @@ def take(source: Source, contract: Contract, windows: Sequence[Window], *, every
         contract: One of its contracts.
         windows: The times that are wanted.
         every_ns: Make each interval of this length (whole multiples in UTC) a group of its own.
+        with_quotes: Read the quotes, which are the most that is held in memory.
     """
     one = contract.contract_id
 
@@ -316,11 +384,12 @@ def take(source: Source, contract: Contract, windows: Sequence[Window], *, every
     def read(rows: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
         return _inside(rows, windows).select(*columns, session_id=start)
 
+    quotes = mids(read(source.quotes(one), "recv_ns", "seq", "best_bid", "best_ask"))
     return Extract(
         contract=contract,
         windows=tuple(windows),
         every_ns=every_ns,
-        quotes=mids(read(source.quotes(one), "recv_ns", "seq", "best_bid", "best_ask")).collect(),
+        quotes=quotes.collect() if with_quotes else quotes.limit(0).collect(),
         trades=read(source.trades(one), "recv_ns", "seq", "exch_ns", "price", "volume", "side").collect(),
         depth=read(source.depth(one), "recv_ns", "seq", "pos", "dom_type", "price", "volume"),
         messages=read(source.messages(one), "recv_ns", "seq"),

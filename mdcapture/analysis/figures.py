@@ -7,17 +7,18 @@ turns such rows into figures.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, Literal
 
 import polars as pl
 
 from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.extract import FLOW_NS, LEVELS, SECOND_NS, Extract
 from mdcapture.metrics.bars import time_bars, twap, vwap
-from mdcapture.metrics.depth import book_slope, cumulative_depth, mean_over_time, round_trip_cost, sweeps
+from mdcapture.metrics.depth import book_slope, cumulative_depth, half_life, mean_over_time, round_trip_cost, sweeps
 from mdcapture.metrics.distribution import durations, herfindahl, share_at_multiples
 from mdcapture.metrics.flow import decay_exponent, order_flow, queue_imbalance, sign_autocorrelation, vpin
-from mdcapture.metrics.frames import by_group, groups, lasting, neighbour, weighted_mean
+from mdcapture.metrics.frames import by_group, groups, stretches
 from mdcapture.metrics.impact import amihud, flow_regression, hasbrouck_lambda, kyle_lambda
 from mdcapture.metrics.information import trade_information
 from mdcapture.metrics.jumps import bns_statistic, normal_p_value
@@ -25,7 +26,7 @@ from mdcapture.metrics.point_process import acd, hawkes
 from mdcapture.metrics.profile import value_area, volume_profile
 from mdcapture.metrics.ranges import garman_klass, parkinson
 from mdcapture.metrics.spread_estimators import roll
-from mdcapture.metrics.spreads import mean_spreads, quoted, spread_occupancy, time_to_revert
+from mdcapture.metrics.spreads import quoted, time_to_revert
 from mdcapture.metrics.tails import compare_power_law, fit_power_law
 from mdcapture.metrics.volatility import (
     annualized_volatility,
@@ -38,12 +39,11 @@ from mdcapture.metrics.volatility import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from mdcapture.analysis.catalogue import Needs
-    from mdcapture.metrics.spreads import Scale
 
-__all__ = ["PARTS", "YEAR_S", "tall", "without_noise"]
+__all__ = ["PARTS", "QUALITY", "YEAR_S", "Part", "tall", "without_noise"]
 
 YEAR_S: Final = 252 * 23 * 3600
 """A futures market is open for 23 hours on 252 days."""
@@ -52,6 +52,9 @@ BUCKETS: Final = 250
 LAGS: Final = 50
 STATIONARY: Final = 0.9999
 """An ACD's persistence at the edge of its range is no estimate."""
+
+_SINCE: Final = pl.when(pl.col("stretch").diff() == 0).then(pl.col("recv_ns").diff())
+"""The time (ns) since the row before of the same group, where no gap lies between."""
 
 BAR_NS: Final = 60 * SECOND_NS
 JUMP_NS: Final = 15 * SECOND_NS
@@ -84,18 +87,15 @@ def _grouped(rows: pl.DataFrame | pl.LazyFrame, **named: pl.Expr) -> pl.DataFram
 
 def _quality(x: Extract) -> Iterator[pl.DataFrame]:
     messages = x.messages.collect()
+    by_number = messages if messages["seq"].is_sorted() else messages.sort("seq")
     time = _grouped(x.spans, duration_s=(pl.col("to_ns") - pl.col("from_ns")).sum() / 1e9)
     lost = _grouped(x.missing, gaps=pl.len(), gap_s=(pl.col("to_ns") - pl.col("from_ns")).sum() / 1e9)
     rejects = _grouped(x.rejects, rejects=pl.len())
-    arrived = durations(messages, incidents=x.gaps("quotes", "trades", "depth"))
-    counts = _grouped(
-        arrived,
-        messages=pl.len(),
-        longest_silence_s=pl.col("duration_ns").max() / 1e9,
-        clock_steps_back=(pl.col("recv_ns").sort_by("seq").diff() < 0).sum(),
-        n=pl.len(),
-    )
-    table = counts.join(time, on="session_id", how="right").join(lost, on="session_id", how="left")
+    silences = stretches(messages, x.gaps("quotes", "trades", "depth"))
+    counts = _grouped(silences, messages=pl.len(), longest_silence_s=_SINCE.max() / 1e9, n=pl.len())
+    steps = _grouped(by_number, clock_steps_back=(pl.col("recv_ns").diff() < 0).sum())
+    table = counts.join(steps, on="session_id").join(time, on="session_id", how="right")
+    table = table.join(lost, on="session_id", how="left")
     yield table.join(rejects, on="session_id", how="left").with_columns(
         pl.col("gaps", "gap_s", "rejects", "messages", "n").fill_null(0),
         messages_per_s=pl.col("messages").fill_null(0) / pl.col("duration_s"),
@@ -121,14 +121,12 @@ def _depth_quality(x: Extract) -> Iterator[pl.DataFrame]:
 
 
 def _quote_quality(x: Extract) -> Iterator[pl.DataFrame]:
-    bid, ask = pl.col("best_bid"), pl.col("best_ask")
-    states = {"one_sided": bid.is_null() | ask.is_null(), "locked": bid == ask, "crossed": bid > ask}
-    held = lasting(x.quotes, until=x.ends, incidents=x.gaps("quotes"))
-    shares = {
-        name: weighted_mean(state.fill_null(value=False).cast(pl.Float64), pl.col("duration_ns"))
-        for name, state in states.items()
-    }
-    yield _grouped(held, **shares, quotes=pl.len(), n=pl.len())
+    ticks = pl.col("spread_ticks")
+    states = {"one_sided": ticks.is_null(), "locked": ticks == 0, "crossed": ticks < 0}
+    shares = {name: pl.col("share").filter(state).sum() for name, state in states.items()}
+    counts = _grouped(x.quotes, quotes=pl.len(), n=pl.len())
+    timed = x.widths.drop_nulls("share")
+    yield counts.join(_grouped(timed, **shares), on="session_id", how="left")
 
 
 def _activity(x: Extract) -> Iterator[pl.DataFrame]:
@@ -156,13 +154,13 @@ def _activity(x: Extract) -> Iterator[pl.DataFrame]:
 
 def _quoted(x: Extract) -> Iterator[pl.DataFrame]:
     gaps, tick = x.gaps("quotes"), x.tick_size
-    scales: Sequence[Scale] = ("price", "bps") if tick is None else ("price", "bps", "ticks")
-    yield quoted(x.quotes, scales=scales, tick_size=tick, until=x.ends, incidents=gaps).drop("duration_s")
+    means = quoted(x.quotes, until=x.ends, incidents=gaps).drop("duration_s")
+    yield means.with_columns(quoted_spread_ticks=pl.col("quoted_spread") / pl.lit(tick, pl.Float64))
     if tick is not None:
-        widths = spread_occupancy(x.quotes, tick, until=x.ends, incidents=gaps)
         one = pl.col("spread_ticks") == 1
-        yield _grouped(widths, one_tick=pl.col("share").filter(one).sum(), n=pl.col("n").sum())
-        wide = time_to_revert(x.quotes, tick, incidents=gaps)
+        ticked = _grouped(x.widths, one_tick=pl.col("share").filter(one).sum())
+        yield ticked.join(means.select("session_id", "n"), on="session_id")
+        wide = time_to_revert(x.width_changes, tick, incidents=gaps)
         ended = pl.col("duration_ns").drop_nulls()
         yield _grouped(
             wide,
@@ -173,10 +171,7 @@ def _quoted(x: Extract) -> Iterator[pl.DataFrame]:
 
 
 def _effective(x: Extract) -> Iterator[pl.DataFrame]:
-    yield mean_spreads(x.matched)
-    yield mean_spreads(x.matched, ["effective_spread_bps"], weight="volume").rename(
-        {"effective_spread_bps": "effective_spread_lots_bps", "n_effective_spread_bps": "n"}
-    )
+    yield x.costs
 
 
 def _percent_a_year(variance: pl.Expr, time_s: pl.Expr) -> pl.Expr:
@@ -208,8 +203,7 @@ def _volatility(x: Extract) -> Iterator[pl.DataFrame]:
 
 def without_noise(x: Extract) -> pl.DataFrame:
     """The noise-robust volatilities of each interval, as a wide row, and the noise itself."""
-    since = pl.col("recv_ns") - neighbour(pl.col("recv_ns"), ["session_id", "stretch"])
-    time = _grouped(x.ticks.with_columns(since=since), time_s=since.sum() / 1e9)
+    time = _grouped(x.ticks, time_s=_SINCE.sum() / 1e9)
     measures = ("two_scale", "kernel", "pre_averaged")
     return (
         x.noise.rename({"realized_kernel": "kernel_variance"})
@@ -292,11 +286,11 @@ def _order_flow(x: Extract) -> Iterator[pl.DataFrame]:
 
 def _impact(x: Extract) -> Iterator[pl.DataFrame]:
     gaps = x.gaps("quotes", "trades")
-    halves = {label: pl.col(f"price_impact_{label}") / 2 for label in ("1s", "5s", "1m")}
-    yield _grouped(
-        x.matched,
-        **{f"response_{label}": half.mean() for label, half in halves.items()},
-        **{f"n_response_{label}": half.count() for label, half in halves.items()},
+    labels = ("1s", "5s", "1m")
+    yield x.costs.select(
+        "session_id",
+        *((pl.col(f"price_impact_{label}") / 2).alias(f"response_{label}") for label in labels),
+        *(pl.col(f"n_price_impact_{label}").alias(f"n_response_{label}") for label in labels),
     )
     kyle = kyle_lambda(x.trades, x.quotes, FLOW_NS, incidents=gaps)
     yield kyle.select("session_id", "n", kyle_lambda="slope", kyle_lambda_se="slope_se", kyle_r_squared="r_squared")
@@ -322,6 +316,15 @@ def _sweeps(x: Extract) -> Iterator[pl.DataFrame]:
     swept = _grouped(sweeps(x.trades, x.touch), swept=pl.len())
     counts = _grouped(x.orders, n=pl.len()).join(swept, on="session_id", how="left")
     yield counts.with_columns(sweep_share=pl.col("swept").fill_null(0) / pl.col("n"))
+    yield _half_life(x.after_sweeps, "sweep_half_life_s", "fall")
+
+
+def _widenings(x: Extract) -> Iterator[pl.DataFrame]:
+    yield _half_life(x.after_widenings, "widening_half_life_s", "rise")
+
+
+def _half_life(path: pl.DataFrame, name: str, effect: Literal["rise", "fall"]) -> pl.DataFrame:
+    return half_life(path, effect).select("session_id", "n", (pl.col("half_life_ns") / 1e9).alias(name))
 
 
 def _distributions(x: Extract) -> Iterator[pl.DataFrame]:
@@ -358,7 +361,10 @@ def _book_flow(x: Extract) -> Iterator[pl.DataFrame]:
     yield fit.select("session_id", "n", ofi_slope="slope", ofi_slope_se="slope_se", ofi_r_squared="r_squared")
 
 
-PARTS: Final[Mapping[Callable[[Extract], Iterator[pl.DataFrame]], frozenset[Needs]]] = {
+Part = Callable[[Extract], Iterator[pl.DataFrame]]
+"""From an extract to wide rows."""
+
+PARTS: Final[Mapping[Part, frozenset[Needs]]] = {
     _quality: frozenset({"messages"}),
     _quote_quality: frozenset({"quotes"}),
     _depth_quality: frozenset({"depth"}),
@@ -374,7 +380,11 @@ PARTS: Final[Mapping[Callable[[Extract], Iterator[pl.DataFrame]], frozenset[Need
     _book_flow: frozenset({"quotes", "depth"}),
     _depth: frozenset({"depth"}),
     _sweeps: frozenset({"depth", "trades"}),
+    _widenings: frozenset({"depth"}),
     _distributions: frozenset({"trades"}),
     _arrivals: frozenset({"trades"}),
 }
 """What makes the figures, and what it can't do without."""
+
+QUALITY: Final[Mapping[Part, frozenset[Needs]]] = {part: PARTS[part] for part in (_quality, _depth_quality, _latency)}
+"""Those that tell whether the data can be trusted, and need no quotes in memory."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["EXCHANGE_ZONE", "Moment", "Window", "cut", "known_zone", "moment_ns", "regular_windows", "thinned"]
 
 Moment = int | str | datetime
-"""A time: nanoseconds since the epoch, ISO 8601 text (UTC where it names no zone), or a datetime that has a zone."""
+"""A time: nanoseconds since the epoch, ISO 8601 text (UTC where it names no zone; a day alone is its beginning), or a
+datetime that has a zone."""
 
 EXCHANGE_ZONE: Final = "America/Chicago"
 
@@ -33,6 +34,7 @@ _REGULAR: Final = {
 """By the root of the contract's id: the hours of the old trading floor, in Chicago; all others have those of the stock
 market. Holidays are not known here: on one, the window holds whatever was captured in it."""
 
+_DAY: Final = len("2025-06-20")
 _SATURDAY: Final = 5
 _BLOCKS: Final = 20
 
@@ -71,7 +73,7 @@ def moment_ns(moment: Moment) -> int:
         since = moment - datetime.fromtimestamp(0, UTC)
         return (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1000
     try:
-        return parse_ns(moment)
+        return parse_ns(f"{moment}T00" if len(moment) == _DAY else moment)
     except ValueError:
         raise UsageError(f"{moment!r} is no time: write 2025-06-20T14:30 (UTC), or with a zone …T09:30-05:00") from None
 

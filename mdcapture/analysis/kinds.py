@@ -13,6 +13,7 @@ class Kind(StrEnum):
     PRICE = "price"
     FLOW = "flow"
     BOOK = "book"
+    RECOVERY = "recovery"
     IMBALANCE = "imbalance"
     PROFILE = "profile"
     FOOTPRINT = "footprint"

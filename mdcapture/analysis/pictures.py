@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
-from mdcapture.analysis.extract import LEVELS, SECOND_NS, Extract
+from mdcapture.analysis.catalogue import METRICS
+from mdcapture.analysis.extract import FLOW_NS, LEVELS, SECOND_NS, Extract
 from mdcapture.analysis.figures import YEAR_S, without_noise
 from mdcapture.analysis.hours import EXCHANGE_ZONE, known_zone
 from mdcapture.analysis.kinds import Kind
 from mdcapture.analysis.laws import fitted_tails
 from mdcapture.analysis.pairs import together
 from mdcapture.charts.book import depth_heatmap
-from mdcapture.charts.curves import epps, leads_and_lags, response_function, seasonality, signature_plot
-from mdcapture.charts.drawing import UTC, Chart, empty
+from mdcapture.charts.curves import epps, leads_and_lags, recovery, response_function, seasonality, signature_plot
+from mdcapture.charts.drawing import UTC, Chart, empty, length
 from mdcapture.charts.price import cumulative_flow, price_and_trades
 from mdcapture.charts.profile import footprint_cells, profile_bars
 from mdcapture.charts.quality import latency, message_rates
@@ -49,7 +50,8 @@ _EPPS_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _RESPONSE_S: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 _FEWEST: Final = 5
 _SIZE_EDGES: Final = (1, 2, 5, 20)
-_DAY_NS: Final = 300 * SECOND_NS
+_MINUTE_NS: Final = 60 * SECOND_NS
+_DAY_BINS: Final = 48
 
 
 class Picture(NamedTuple):
@@ -113,12 +115,31 @@ def _book(parts: Sequence[Extract], zone: str) -> Chart:
     return depth_heatmap(cells, x.trades, interval_ns=interval_ns, tick_size=x.tick_size, title=title, zone=zone)
 
 
+def _recovery(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
+    x = parts[0]
+    title = _named(x, "recovery of the book")
+    if "depth" not in x.streams:
+        return empty(title, "no depth was captured")
+    paths = {"lots at a swept price": (x.after_sweeps, pl.col("change").min())} if "trades" in x.streams else {}
+    paths |= {"width of the spread": (x.after_widenings, pl.col("change").max())}
+    curves = [
+        path.filter(pl.col("n") >= METRICS["sweep_half_life_s"].least)
+        .select(horizon_s=pl.col("horizon_ns") / SECOND_NS, left=pl.col("change") / shock, series=pl.lit(name))
+        .filter(pl.col("horizon_s") > 0)
+        for name, (path, shock) in paths.items()
+    ]
+    return recovery(pl.concat(curves), title=title)
+
+
 def _imbalance(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
     x = parts[0]
     title, tick = _named(x, "order flow imbalance and returns"), x.tick_size
     if "depth" not in x.streams or tick is None:
         return empty(title, "no depth was captured")
     moves = x.book_moves.select("start_ns", flow="ofi_0", move=pl.col("mid_change") / tick)
+    least = METRICS["ofi_slope"].least
+    if moves.height < least:
+        return empty(title, f"only {moves.height} intervals of {length(FLOW_NS)}, {least} are needed")
     fit = flow_regression(moves, change="move", flow="flow")
     return flow_and_moves(moves, fit, unit="ticks", title=title)
 
@@ -137,7 +158,7 @@ def _footprint(parts: Sequence[Extract], zone: str) -> Chart:
     low, high = x.trades.select(low=pl.col("price").min(), high=pl.col("price").max()).row(0)
     step = tick * max(1, -(-round((high - low) / tick) // _FOOTPRINT_LEVELS))
     cells = footprint(x.trades, interval_ns, step=step)
-    return footprint_cells(cells, interval_ns=interval_ns, tick_size=step, title=title, zone=zone)
+    return footprint_cells(cells, interval_ns=interval_ns, step=step, title=title, zone=zone)
 
 
 def _spread(parts: Sequence[Extract], zone: str) -> Chart:
@@ -146,8 +167,8 @@ def _spread(parts: Sequence[Extract], zone: str) -> Chart:
     if x.quotes.is_empty() or x.tick_size is None:
         return empty(title, "no quotes")
     start = pl.col("recv_ns") // interval_ns * interval_ns
-    edges = previous_tick(x.quotes, interval_ns, ["best_bid", "best_ask"], incidents=x.gaps("quotes"))
-    states = pl.concat([x.quotes, edges], how="diagonal").sort("recv_ns", maintain_order=True)
+    edges = previous_tick(x.width_changes, interval_ns, ["best_bid", "best_ask"], incidents=x.gaps("quotes"))
+    states = pl.concat([x.width_changes, edges], how="diagonal").sort("recv_ns", maintain_order=True)
     by_interval = states.drop("seq").with_columns(session_id=start.cast(pl.String))
     ends = (
         by_interval.select("session_id")
@@ -162,7 +183,7 @@ def _sizes(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no 
     x = parts[0]
     histogram, fit = size_histogram(x.trades), fit_power_law(x.trades["volume"].to_numpy(), discrete=True)
     laws = fitted_tails(histogram, fit)
-    says = f"fits to sizes of at least {fit.xmin:.0f} lots; power law: alpha = {fit.alpha:.2f} ± {fit.alpha_se:.2f}"
+    says = f"fits to sizes from {fit.xmin:.0f} up; power law: alpha = {fit.alpha:.2f} ± {fit.alpha_se:.2f}"
     return size_tail(histogram, laws, title=_named(x, "sizes of trades"), subtitle=says if laws.height else "")
 
 
@@ -214,19 +235,18 @@ def _response(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # 
 def _time_of_day(parts: Sequence[Extract], zone: str) -> Chart:
     x = parts[0]
     zone = EXCHANGE_ZONE if zone == UTC else zone
-    bars = time_bars(x.trades, SECOND_NS * 60, incidents=x.gaps("trades"), empty=True)
-    minutes = x.returns(60 * SECOND_NS).select(
-        recv_ns=pl.col("recv_ns") - 60 * SECOND_NS, move=pl.col("log_return").abs()
-    )
-    spreads = x.quotes.with_columns(quoted_spread())
-    interval_ns = min(_DAY_NS, _interval_ns(x, _FOOTPRINT_BINS))
+    bars = time_bars(x.trades, _MINUTE_NS, incidents=x.gaps("trades"), empty=True)
+    minutes = x.returns(_MINUTE_NS).select(recv_ns=pl.col("recv_ns") - _MINUTE_NS, move=pl.col("log_return").abs())
+    sides = ["best_bid", "best_ask"]
+    spreads = previous_tick(x.width_changes, SECOND_NS, sides, incidents=x.gaps("quotes")).with_columns(quoted_spread())
+    interval_ns = max(_MINUTE_NS, _interval_ns(x, _DAY_BINS))
     measures = {
-        "volume": intraday_pattern(bars, "volume", interval_ns, clock="start_ns", time_zone=zone),
-        "|return|, 1 min": intraday_pattern(minutes, "move", interval_ns, time_zone=zone),
-        "quoted spread": intraday_pattern(spreads, "quoted_spread", interval_ns, time_zone=zone),
+        "lots a minute": intraday_pattern(bars, "volume", interval_ns, clock="start_ns", time_zone=zone),
+        "|return| of a minute": intraday_pattern(minutes, "move", interval_ns, time_zone=zone),
+        "quoted spread by time": intraday_pattern(spreads, "quoted_spread", interval_ns, time_zone=zone),
     }
     curve = pl.concat(frame.select("time_of_day_ns", "factor", series=pl.lit(name)) for name, frame in measures.items())
-    return seasonality(curve, title=_named(x, "time of day"), zone=zone)
+    return seasonality(curve, interval_ns=interval_ns, title=_named(x, "time of day"), zone=zone)
 
 
 def _rates(parts: Sequence[Extract], zone: str) -> Chart:
@@ -290,6 +310,12 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
         "Lots waiting at each price at the end of each interval, ten levels a side, and the trades that met them.",
         _book,
     ),
+    Kind.RECOVERY: Picture(
+        "Recovery of the book",
+        "How much is left of the mean change after orders that took all at a price, and after widenings of the spread "
+        "(Degryse and others 2005).",
+        _recovery,
+    ),
     Kind.IMBALANCE: Picture(
         "Order flow imbalance and returns",
         "Each point is an interval of 10 s: what the best levels gained and lost (Cont, Kukanov & Stoikov 2014), "
@@ -297,7 +323,11 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
         _imbalance,
     ),
     Kind.PROFILE: Picture("Volume profile", "Lots traded at each price, by aggressor.", _profile),
-    Kind.FOOTPRINT: Picture("Footprint", "Lots at each price and in each interval, by aggressor.", _footprint),
+    Kind.FOOTPRINT: Picture(
+        "Footprint",
+        "Lots by price and time, by aggressor; where there are many prices, some ticks are one cell.",
+        _footprint,
+    ),
     Kind.SPREAD: Picture(
         "Spread", "For each interval, the share of time that the spread spent at each width in ticks.", _spread
     ),
@@ -311,7 +341,11 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
         "Realized volatility of the mid by the interval of sampling; without noise it would be the same at all.",
         _signature,
     ),
-    Kind.DAY: Picture("Time of day", "Volume, moves and spreads by the time of day, each over its mean.", _time_of_day),
+    Kind.DAY: Picture(
+        "Time of day",
+        "Volume, moves and spreads by the time of day, each over its mean; on the exchange's clock if none is named.",
+        _time_of_day,
+    ),
     Kind.RESPONSE: Picture(
         "Response to trades",
         "The mean move of the mid after trades, in their direction, by horizon and size (Bouchaud and others 2004).",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mdcapture.analysis.hours import Window
     from mdcapture.lake.manifest import Contract
 
-__all__ = ["COLUMNS", "Analysis", "shown"]
+__all__ = ["COLUMNS", "HEADLINES", "Analysis", "known_metrics", "shown"]
 
 COLUMNS: Final = (
     "session_id",
@@ -102,12 +102,7 @@ class Analysis:
         Raises:
             UsageError: There is no such metric; the nearest is named.
         """
-        for name in metrics:
-            if name not in METRICS:
-                near = get_close_matches(name, METRICS, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]}?" if near else "`analyze --format csv` lists them all"
-                raise UsageError(f"there is no metric {name!r}: {hint}")
-        return replace(self, figures=self.figures.filter(pl.col("metric").is_in(metrics)))
+        return replace(self, figures=self.figures.filter(pl.col("metric").is_in(known_metrics(metrics))))
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON has it; the names are kept from version to version."""
@@ -186,6 +181,20 @@ class Analysis:
             wide = own.pivot("metric", index="start_ns", values="value", maintain_order=True)
             table = [[_clock(row[0]), *map(shown, row[1:])] for row in wide.iter_rows()]
             yield contract.name or contract.contract_id, ["from", *wide.columns[1:]], table
+
+
+def known_metrics(names: Sequence[str]) -> Sequence[str]:
+    """The names, if each is a metric's.
+
+    Raises:
+        UsageError: One is not; the nearest is named.
+    """
+    for name in names:
+        if name not in METRICS:
+            near = get_close_matches(name, METRICS, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else "`analyze --format csv` lists them all"
+            raise UsageError(f"there is no metric {name!r}: {hint}")
+    return names
 
 
 def shown(value: float | None, error: float | None = None) -> str:

@@ -24,6 +24,7 @@ import msgspec
 
 from mdcapture.capture import sealing
 from mdcapture.capture.backfill import Backfill
+from mdcapture.capture.following import Follower
 from mdcapture.capture.health import Health
 from mdcapture.capture.limits import Limits
 from mdcapture.capture.market_hours import load_market_hours, open_since_ns, weekly
@@ -31,26 +32,29 @@ from mdcapture.capture.publishing import publish
 from mdcapture.capture.scribe import Scribe
 from mdcapture.capture.systemd import notify
 from mdcapture.capture.trading_day import next_roll_ns
+from mdcapture.capture.upstream import retry_policy
 from mdcapture.capture.watchdog import Alarm, ClockWatch, Watchdog
-from mdcapture.errors import GatewayError, StorageError
-from mdcapture.gateway.connection import Timing
-from mdcapture.gateway.contracts import resolve
-from mdcapture.gateway.endpoints import endpoints
-from mdcapture.gateway.hub import Hub, Subscription
-from mdcapture.gateway.rest import Credentials, RestClient
-from mdcapture.gateway.retry import RetryPolicy
+from mdcapture.errors import GatewayError, StorageError, UnreachableError
+from mdcapture.gateway.hub import Subscription
+from mdcapture.gateway.retry import Backoff, Verdict, verdict
+from mdcapture.lake.layout import journal_folder
+from mdcapture.lake.remote import shown_url
 from mdcapture.lake.schema import STREAMS, Incident, IncidentKind
 from mdcapture.lake.writer import open_session
 from mdcapture.wire.timestamps import NS_PER_S, format_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
 
+    from mdcapture.capture.backfill import BarSource
     from mdcapture.capture.feed import Feed
     from mdcapture.capture.market_hours import OpenSpans
+    from mdcapture.capture.upstream import MarketHub, Upstream
     from mdcapture.config import Config
     from mdcapture.lake.journal import Journal
     from mdcapture.lake.manifest import Contract
+    from mdcapture.lake.schema import SignalRow
     from mdcapture.lake.writer import OpenSession
 
 __all__ = ["Capture"]
@@ -59,7 +63,6 @@ _log = logging.getLogger(__name__)
 
 _MB: Final = 1024 * 1024
 _LONGEST_SLEEP_S: Final = 30.0
-_LONGEST_PING_S: Final = 15.0
 
 
 class Capture:
@@ -67,7 +70,7 @@ class Capture:
 
     Args:
         config: What to capture.
-        credentials: Who asks for it.
+        upstream: Where contracts, records and bars come from.
         feed: Who listens.
         clock: Nanoseconds since the epoch, UTC.
 
@@ -77,18 +80,26 @@ class Capture:
         limits: What may run out.
     """
 
-    def __init__(self, config: Config, credentials: Credentials, feed: Feed, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        upstream: AbstractAsyncContextManager[Upstream],
+        feed: Feed,
+        clock: Callable[[], int],
+    ) -> None:
         self.session_ids: list[str] = []
         self.scribe: Scribe | None = None
         self._config = config
-        self._credentials = credentials
+        self._upstream = upstream
         self._feed = feed
         self._clock = clock
         self._root = Path(config.lake)
-        self._where = endpoints(config.gateway, config.hub)
+        self._source = ""
+        self._followers = _followers(config, self._root)
         self._stopped = asyncio.Event()
+        self._over = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._hub: Hub | None = None
+        self._hub: MarketHub | None = None
         self._disk = ThreadPoolExecutor(1, "mdcapture-disk")
         self._held: dict[str, ExitStack] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -101,6 +112,11 @@ class Capture:
     def connected(self) -> bool:
         """Whether the hub's connection stands."""
         return self._hub is not None and self._hub.connected
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more is taken, and what has arrived is being sealed."""
+        return self._over.is_set()
 
     def stop(self) -> None:
         """Let `run` end; from any thread."""
@@ -116,6 +132,11 @@ class Capture:
             incident = Incident(kind, None, None, now_ns, now_ns, detail)
             self._in_loop(self.scribe.on_incident, incident)
 
+    def keep_signals(self, session_id: str, rows: list[SignalRow]) -> None:
+        """Journal what signals said of messages of a session; from any thread."""
+        if self.scribe is not None:
+            self._in_loop(self.scribe.on_signals, session_id, rows)
+
     def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has just ended
@@ -129,8 +150,9 @@ class Capture:
             StorageError: The disk refused, or is nearly full; the journal keeps what could not be sealed.
         """
         self._loop = asyncio.get_running_loop()
-        async with RestClient(self._where.api, self._credentials) as rest:
-            contracts = await self._resolve(rest)
+        async with self._upstream as upstream:
+            self._source = upstream.source
+            contracts = await self._first_contracts(upstream)
             session = await self._open(contracts)
             recovery = asyncio.create_task(sealing.recover(self._root))
             subscriptions = self._subscriptions(contracts)
@@ -144,7 +166,7 @@ class Capture:
                 wait_bytes=self._config.disk_wait_mb * _MB,
                 count=self._config.count,
             )
-            hub = self._hub = self._make_hub(rest, scribe)
+            hub = self._hub = upstream.hub(scribe)
             hub.subscribe(subscriptions)
             scribe.loss_ended = lambda: hub.subscribe(scribe.streams.pulses(), again=True)
             try:
@@ -158,43 +180,55 @@ class Capture:
                     self.limits.watch(),
                     self._publish(Health(scribe, self._feed, self.limits.reached)),
                     self._watch(hub, scribe),
-                    self._backfill(rest, scribe),
-                    self._trading_days(rest, hub, scribe, contracts),
+                    self._backfill(upstream.bars, scribe),
+                    self._trading_days(upstream, hub, scribe, contracts),
+                    *(follower.follow() for follower in self._followers),
                 )
             finally:
+                self._over.set()
                 notify("STOPPING=1")
                 hub.stop()
                 scribe.end()
-                await self._close(scribe.session)
-                await asyncio.gather(recovery, *self._closing)
+                await _all(self._close(scribe.session), recovery, *self._closing)
+                await asyncio.gather(*(follower.finish() for follower in self._followers))
                 self._disk.shutdown()
 
     # What it is about.
 
-    async def _resolve(self, rest: RestClient) -> list[Contract]:
-        contracts = [await resolve(rest, text) for text in self._config.contracts]
-        return list({contract.contract_id: contract for contract in contracts}.values())
+    async def _first_contracts(self, upstream: Upstream) -> list[Contract]:
+        """Look the contracts up, with a patience for a gateway that is away like that for one that went away later."""
+        found: list[Contract] = []
+
+        async def look() -> None:
+            loop = asyncio.get_running_loop()
+            began_s, backoff = loop.time(), Backoff(retry_policy(self._config))
+            while not found:
+                try:
+                    found.extend(await upstream.contracts())
+                except GatewayError as error:
+                    late = self._config.duration_s is not None and loop.time() - began_s >= self._config.duration_s
+                    await self._pause(error, backoff, late=late)
+
+        await _until_one_ends(look(), self._stopped.wait())
+        if not found:
+            raise UnreachableError("ended before the gateway could be reached: nothing was captured")
+        return found
+
+    @staticmethod
+    async def _pause(error: GatewayError, backoff: Backoff, *, late: bool) -> None:
+        """Wait for the next try, if the error is worth one."""
+        if late or verdict(error, refreshed=True) is not Verdict.RETRY:
+            raise error
+        pause_s = backoff.pause_s(error)
+        if backoff.exhausted:
+            raise UnreachableError(f"{error} (given up after {backoff.failures} tries in a row)") from error
+        _log.warning("%s; nothing is captured yet, the next try is in %.1f s", error, pause_s)
+        notify(f"STATUS=not begun: {error}")
+        await asyncio.sleep(pause_s)
 
     def _subscriptions(self, contracts: Sequence[Contract]) -> list[Subscription]:
         streams = [stream for stream in STREAMS if getattr(self._config, stream)]
         return [Subscription(stream, contract.contract_id) for contract in contracts for stream in streams]
-
-    def _make_hub(self, rest: RestClient, scribe: Scribe) -> Hub:
-        config = self._config
-        policy = RetryPolicy(
-            first_s=config.reconnect_first_s,
-            max_s=config.reconnect_max_s,
-            attempts=config.reconnect_attempts,
-            logout_first_s=config.logout_first_s,
-            logout_max_s=config.logout_max_s,
-        )
-        timing = Timing(
-            connect_s=config.answer_s,
-            ping_s=min(_LONGEST_PING_S, config.silence_s / 2),
-            silence_s=config.silence_s,
-            completion_s=config.answer_s,
-        )
-        return Hub(self._where.hub, rest.token, scribe, policy=policy, timing=timing, clock=self._clock)
 
     # Sessions.
 
@@ -203,7 +237,9 @@ class Capture:
 
         def enter() -> OpenSession:
             config = msgspec.to_builtins(self._config)
-            return held.enter_context(open_session(self._root, self._clock(), config=config, contracts=contracts))
+            return held.enter_context(
+                open_session(self._root, self._clock(), source=self._source, config=config, contracts=contracts)
+            )
 
         session = await asyncio.get_running_loop().run_in_executor(self._disk, enter)
         self._held[session.session_id] = held
@@ -212,15 +248,49 @@ class Capture:
         return session
 
     async def _close(self, session: OpenSession) -> None:
-        """Close a session's journal, have the rest of it sealed, and let go of it."""
+        """Let signals have their say, close a session's journal, have the rest of it sealed, and let go of it.
+
+        A disk that refuses is asked again for as long as the capture goes on, and once more at its end.
+        """
+        assert self.scribe is not None
+        flush = session.journal.flush
         with self._held.pop(session.session_id):
-            await asyncio.get_running_loop().run_in_executor(self._disk, _close_journal, session.journal)
-            if self._sealing is not None:
-                await self._sealing
-            await sealing.finish(self._root, session.session_id)
+            await asyncio.to_thread(self._feed.catch_up)
+            self.scribe.leave(session)
+            while not self.ending:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(self._disk, flush)  # what fails here is kept
+                    await self._seal_rest(session)
+                except StorageError as error:
+                    _log.warning("%s: %s", session.session_id, error)
+                if not journal_folder(self._root, session.session_id).exists():
+                    return  # it is closed, also where a file of it was found damaged
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._over.wait(), self._config.memory_check_s)
+            await self._seal_rest(session)
+
+    async def _seal_rest(self, session: OpenSession) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, _end_journal, session.journal)
+        if self._sealing is not None:
+            await self._sealing
+        await sealing.finish(self._root, session.session_id)
         _log.info("%s: sealed", session.session_id)
 
-    async def _trading_days(self, rest: RestClient, hub: Hub, scribe: Scribe, contracts: list[Contract]) -> object:
+    async def _open_in_time(self, scribe: Scribe, contracts: Sequence[Contract]) -> OpenSession:
+        """Begin a session as soon as the disk takes what waits, and the session; until then the one before goes on."""
+        while True:
+            trouble = "the disk refuses to be written"
+            if not scribe.disk_failing:
+                try:
+                    return await self._open(contracts)
+                except StorageError as error:
+                    trouble = str(error)
+            _log.warning("the trading day has no session yet, the one before goes on: %s", trouble)
+            await asyncio.sleep(self._config.memory_check_s)
+
+    async def _trading_days(
+        self, upstream: Upstream, hub: MarketHub, scribe: Scribe, contracts: list[Contract]
+    ) -> object:
         """At each day's end begin a session with that day's contracts, on the same connection.
 
         All is subscribed to once more, and nothing is unsubscribed before: the gateway may answer with a fresh
@@ -232,18 +302,19 @@ class Capture:
                 return await asyncio.Event().wait()
             while (left_s := (roll_ns - self._clock()) / 1e9) > 0:  # noqa: ASYNC110  # the clock may be set meanwhile
                 await asyncio.sleep(min(left_s, _LONGEST_SLEEP_S))
-            before, contracts = contracts, await self._contracts_of_the_day(rest, contracts)
+            before, contracts = contracts, await self._contracts_of_the_day(upstream, contracts)
             subscriptions = self._subscriptions(contracts)
-            ended = scribe.turn(await self._open(contracts), subscriptions)
+            ended = scribe.turn(await self._open_in_time(scribe, contracts), subscriptions)
             hub.unsubscribe(set(self._subscriptions(before)) - set(subscriptions))
             hub.subscribe(subscriptions, again=True)
             closing = asyncio.create_task(self._close(ended))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    async def _contracts_of_the_day(self, rest: RestClient, before: list[Contract]) -> list[Contract]:
+    @staticmethod
+    async def _contracts_of_the_day(upstream: Upstream, before: list[Contract]) -> list[Contract]:
         try:
-            return await self._resolve(rest)
+            return await upstream.contracts()
         except GatewayError as error:
             _log.warning("the day's contracts can't be looked up (%s); yesterday's go on", error)
             return before
@@ -300,7 +371,7 @@ class Capture:
         await asyncio.get_running_loop().run_in_executor(self._disk, journal.retire, before)
         self._sealing = asyncio.create_task(sealing.seal(self._root, session.session_id, journal.segment - 1))
 
-    async def _watch(self, hub: Hub, scribe: Scribe) -> None:
+    async def _watch(self, hub: MarketHub, scribe: Scribe) -> None:
         """Look at the clocks, and at streams that are silent."""
         config = self._config
         loop = asyncio.get_running_loop()
@@ -324,12 +395,13 @@ class Capture:
                 open_ns = open_since_ns(self._open_spans, now_ns)
                 _act(watchdog.look(now_ns, scribe.streams.pulses(), open_ns), hub, scribe)
 
-    async def _backfill(self, rest: RestClient, scribe: Scribe) -> None:
+    async def _backfill(self, bars: BarSource | None, scribe: Scribe) -> None:
         """Fetch the bars of gaps."""
-        if not self._config.backfill:
+        if bars is None or not self._config.backfill:
             await asyncio.Event().wait()
+            return
         backfill = Backfill(
-            rest.bars,
+            bars,
             scribe.on_incident,
             lambda from_ns, to_ns: self._open_spans(from_ns, to_ns),  # noqa: PLW0108  # it is loaded meanwhile
             clock=self._clock,
@@ -345,9 +417,21 @@ class Capture:
         )
 
 
-def _close_journal(journal: Journal) -> None:
+def _followers(config: Config, root: Path) -> list[Follower]:
+    """The copies that are kept up to date meanwhile."""
+    found = []
+    if config.upload is not None:
+        command = ("mdcapture.lake", "upload", str(root), config.upload)
+        found.append(Follower(f"uploading to {shown_url(config.upload)}", root, command, config.upload_s))
+    if config.publish is not None:
+        command = ("mdcapture.interop.postgres", str(root), config.publish, str(config.publish_s))
+        found.append(Follower(f"publishing to {config.publish}", root, command, config.publish_s))
+    return found
+
+
+def _end_journal(journal: Journal) -> None:
     try:
-        journal.close()
+        journal.end()
     except StorageError as error:
         count, first_ns = journal.waiting()
         since = "" if first_ns is None else f" that came since {format_ns(first_ns)}"
@@ -358,7 +442,7 @@ def _close_journal(journal: Journal) -> None:
         ) from error
 
 
-def _act(alarms: Sequence[Alarm], hub: Hub, scribe: Scribe) -> None:
+def _act(alarms: Sequence[Alarm], hub: MarketHub, scribe: Scribe) -> None:
     """Tell of streams that are silent, and subscribe to them anew, or reconnect where that has not helped."""
     reasons = {}
     for alarm in alarms:
@@ -376,6 +460,13 @@ def _act(alarms: Sequence[Alarm], hub: Hub, scribe: Scribe) -> None:
         return
     for subscription, reason in reasons.items():
         hub.resubscribe(subscription, reason)
+
+
+async def _all(*courses: Awaitable[object]) -> None:
+    """Run all to their ends; the first error of those that had one is raised then."""
+    for ended in await asyncio.gather(*courses, return_exceptions=True):
+        if isinstance(ended, BaseException):
+            raise ended
 
 
 async def _until_one_ends(*courses: Coroutine[Any, Any, object]) -> None:

@@ -9,20 +9,16 @@ import shutil
 import statistics
 import tempfile
 import time
-from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import psutil
 
-from mdcapture.capture.health import STALE_S, read_status, unfinished
+from mdcapture.capture.health import is_recorded, unfinished
 from mdcapture.errors import MdcaptureError, NotFoundError, RefusedError
 from mdcapture.gateway.endpoints import endpoints
 from mdcapture.gateway.probe import probe
 from mdcapture.gateway.rest import Credentials, RestClient
-from mdcapture.lake.layout import journal_folder
-from mdcapture.lake.locks import OWNER_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -146,21 +142,12 @@ def _journals(root: Path) -> Iterator[Check]:
         sessions = unfinished(root)
     except NotFoundError:
         return
-    left = [session_id for session_id in sessions if not _is_recorded(root, session_id)]
+    left = [session_id for session_id in sessions if not is_recorded(root, session_id)]
     if left:
         found = f"{', '.join(left)}: left by a process that died"
         yield Check("journals", Outcome.WARN, found, "`mdcapture recover`; the next capture does it by itself")
     else:
         yield Check("journals", Outcome.OK, f"{len(sessions)} sessions are being recorded, none is left over")
-
-
-def _is_recorded(root: Path, session_id: str) -> bool:
-    figures = read_status(root, session_id)
-    if figures is not None and time.time_ns() - figures.at_ns < STALE_S * 1e9:
-        return True
-    with suppress(OSError, ValueError):
-        return bool(psutil.pid_exists(int((journal_folder(root, session_id) / OWNER_LOCK).read_text())))
-    return False
 
 
 def _clock(ahead_s: tuple[float, float] | None) -> Check:

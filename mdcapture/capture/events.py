@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mdcapture.lake.columns import parse_times
 from mdcapture.lake.schema import QUOTE_STATE, Incident, IncidentKind
 from mdcapture.wire.decode import decode
 from mdcapture.wire.timestamps import parse_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mdcapture.wire.decode import Entries
-    from mdcapture.wire.messages import DepthEntry, Quote, Trade
+    from mdcapture.wire.messages import Quote
 
-__all__ = ["DepthEvent", "Event", "EventDecoder", "QuoteEvent", "TradeEvent"]
+__all__ = ["DepthEvent", "Event", "EventDecoder", "QuoteEvent", "SessionStart", "TradeEvent"]
+
+
+class SessionStart(NamedTuple):
+    """What follows is of another session: what held in the one before is not known in this one."""
+
+    session_id: str
+    contracts: tuple[str, ...] = ()
+    """Those that it has; none stands for all."""
 
 
 class QuoteEvent(NamedTuple):
@@ -61,18 +71,16 @@ class DepthEvent(NamedTuple):
     current_volume: int | None
 
 
-Entry = TypeVar("Entry", bound="Quote | Trade | DepthEntry")
 Event = QuoteEvent | TradeEvent | DepthEvent
 
-_FIELDS = tuple(column.name for column in QUOTE_STATE)
-_UNSEEN: tuple[float | int | None, ...] = (None,) * len(_FIELDS)
-
-
-def _exch_ns(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_ns(text)
-    except ValueError:
-        return None
+_FIELDS: Final = tuple(column.name for column in QUOTE_STATE)
+_UNSEEN: Final[tuple[float | int | None, ...]] = (None,) * len(_FIELDS)
+_STATE: Final = QuoteEvent._fields.index(_FIELDS[0])
+_PLACE: Final = itemgetter(QuoteEvent._fields.index("seq"), QuoteEvent._fields.index("pos"))
+_QUOTE: Final = attrgetter(*_FIELDS)
+_TRADE: Final = attrgetter("price", "volume", "type")
+_DEPTH: Final = attrgetter("type", "price", "volume", "current_volume")
+_WORTH_A_COLUMN: Final = 6
 
 
 class EventDecoder:
@@ -98,32 +106,51 @@ class EventDecoder:
             records: The messages.
         """
         batch = decode(records)
-        events: list[Event] = []
-        for quote, contract_id, seq, at_ns, pos in self._places(batch.quotes, first_seq, recv_ns):
-            events.append(self._quote(quote, contract_id, seq, at_ns, pos))
-        for trade, contract_id, seq, at_ns, pos in self._places(batch.trades, first_seq, recv_ns):
-            exch_ns = _exch_ns(trade.timestamp)
-            events.append(TradeEvent(contract_id, seq, at_ns, pos, exch_ns, trade.price, trade.volume, trade.type))
-        for entry, contract_id, seq, at_ns, pos in self._places(batch.depth, first_seq, recv_ns):
-            exch_ns = _exch_ns(entry.timestamp)
-            values = (entry.type, entry.price, entry.volume, entry.current_volume)
-            events.append(DepthEvent(contract_id, seq, at_ns, pos, exch_ns, *values))
-        events.sort(key=lambda event: (event.seq, event.pos))
+        events: list[Event] = [
+            *self._quotes(batch.quotes, first_seq, recv_ns),
+            *map(TradeEvent._make, _rows(batch.trades, _TRADE, first_seq, recv_ns)),
+            *map(DepthEvent._make, _rows(batch.depth, _DEPTH, first_seq, recv_ns)),
+        ]
+        events.sort(key=_PLACE)
         return events
 
-    def _quote(self, quote: Quote, contract_id: str, seq: int, recv_ns: int, pos: int) -> QuoteEvent:
-        before = self._state.get(contract_id, _UNSEEN)
-        given = [getattr(quote, name) for name in _FIELDS]
-        state = tuple(old if new is None else new for old, new in zip(before, given, strict=True))
-        self._state[contract_id] = state
-        return QuoteEvent(contract_id, seq, recv_ns, pos, _exch_ns(quote.timestamp), *state)  # type: ignore[arg-type]
+    def _quotes(self, entries: Entries[Quote], first_seq: int, recv_ns: list[int]) -> Iterator[QuoteEvent]:
+        for row in _rows(entries, _QUOTE, first_seq, recv_ns):
+            contract_id, given = row[0], row[_STATE:]
+            before = self._state.get(contract_id, _UNSEEN)
+            state = tuple([old if new is None else new for old, new in zip(before, given, strict=True)])
+            self._state[contract_id] = state
+            yield QuoteEvent._make((*row[:_STATE], *state))
 
-    def _places(
-        self, entries: Entries[Entry], first_seq: int, recv_ns: list[int]
-    ) -> Iterator[tuple[Entry, str, int, int, int]]:
-        values = iter(entries.values)
-        for message, contract_id, count in zip(entries.message, entries.contract_id, entries.count, strict=True):
-            for pos in range(count):
-                value = next(values)
-                if value is not None:
-                    yield value, contract_id, first_seq + message, recv_ns[message], pos
+
+def _rows(
+    entries: Entries[Any], values_of: Callable[[Any], tuple[Any, ...]], first_seq: int, recv_ns: list[int]
+) -> Iterator[tuple[Any, ...]]:
+    """Each entry's place, exchange time and values; a column at a time, since live handlers wait for it."""
+    values: list[Any] = entries.values
+    places = [
+        (contract_id, first_seq + message, recv_ns[message], pos)
+        for message, contract_id, count in zip(entries.message, entries.contract_id, entries.count, strict=True)
+        for pos in range(count)
+    ]
+    if None in values:
+        places = [place for place, value in zip(places, values, strict=True) if value is not None]
+        values = [value for value in values if value is not None]
+    times = _times([value.timestamp for value in values])
+    for place, exch_ns, value in zip(places, times, values, strict=True):
+        yield (*place, exch_ns, *values_of(value))
+
+
+def _times(texts: list[str | None]) -> Sequence[int | None]:
+    """The exchange's times; by Arrow where there are enough of them for its beginning to pay."""
+    if len(texts) < _WORTH_A_COLUMN:
+        return [_exch_ns(text) for text in texts]
+    times: list[int | None] = parse_times(texts).to_pylist()
+    return times
+
+
+def _exch_ns(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_ns(text)
+    except ValueError:
+        return None

@@ -42,12 +42,15 @@ def _metrics(figures: Figures) -> Iterator[tuple[str, str, dict[str, float]]]:
     yield "messages_total", "Messages journaled.", {"": figures.messages}
     yield "rows_total", "Rows decoded live.", rows
     yield "incidents_total", "Incidents.", {"": figures.incidents}
+    yield "queued_batches", "Batches that wait for handlers.", {"": figures.queued}
     yield "dropped_total", "Messages that passed by slow handlers.", {"": figures.dropped}
     yield "lost_total", "Messages that neither the disk nor memory had room for.", {"": figures.lost}
-    lag: dict[str, float] = {} if figures.lag_ms is None else {"": figures.lag_ms / 1000}
-    yield "lag_seconds", "From the gateway's time of the last event to its receive time.", lag
+    quantiles = {"0.5": figures.lag_p50_ms, "0.99": figures.lag_p99_ms}
+    lag = {f'{{quantile="{share}"}}': ms / 1000 for share, ms in quantiles.items() if ms is not None}
+    yield "lag_seconds", "From the gateway's time of an event to its receive time.", lag
     yield "flush_delay_seconds", "What the oldest message of a flush had waited.", {"": figures.flush_delay_ms / 1000}
     yield "memory_bytes", "Resident memory.", {"": figures.memory_mb * mb}
+    yield "collections_total", "Collections of Python's youngest garbage.", {"": figures.collections}
     yield "open_files", "Open files and sockets.", {"": figures.open_files}
     yield "journal_bytes", "The journal that is not yet sealed.", {"": figures.journal_mb * mb}
     yield "pending_bytes", "What is not yet in the journal.", {"": figures.pending_kb * kb}

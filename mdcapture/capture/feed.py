@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter, deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mdcapture.capture.events import DepthEvent, EventDecoder, QuoteEvent, TradeEvent
-from mdcapture.lake.schema import Incident
+from mdcapture.capture.events import DepthEvent, EventDecoder, QuoteEvent, SessionStart, TradeEvent
+from mdcapture.lake.schema import Incident, IncidentKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mdcapture.capture.events import Event
+    from mdcapture.lake.schema import SignalRow
 
 __all__ = ["Feed", "MessageBatch"]
 
-_STREAM = {QuoteEvent: "quotes", TradeEvent: "trades", DepthEvent: "depth"}
+_STREAM: Final[dict[type, str]] = {QuoteEvent: "quotes", TradeEvent: "trades", DepthEvent: "depth"}
+_LAGS: Final = 1000
 
 
 class MessageBatch(NamedTuple):
@@ -39,25 +42,30 @@ class Feed:
     Args:
         capacity: Batches that may wait.
         report: Told of a handler that failed, in this feed's thread.
+        keep: Given what signals said of messages of a session, in this feed's thread.
 
     Attributes:
-        rows: Entries decoded so far, by stream.
-        lag_ns: From the gateway's time to the receive time, of the last event that has both.
-        last_price: The last trade's price by contract.
+        rows: Entries decoded so far, by stream and contract.
+        latest: The last event of each stream and contract in this session; no quote of an earlier subscription.
+        lags_ns: From the gateway's time to the receive time, of the last event of each of the last thousand batches.
         dropped: Messages that passed by the handlers.
     """
 
-    def __init__(self, capacity: int, report: Callable[[str], None]) -> None:
-        self.rows: Counter[str] = Counter()
-        self.lag_ns: int | None = None
-        self.last_price: dict[str, float] = {}
+    def __init__(
+        self, capacity: int, report: Callable[[str], None], keep: Callable[[str, list[SignalRow]], None]
+    ) -> None:
+        self.rows: Counter[tuple[str, str]] = Counter()
+        self.latest: dict[tuple[str, str], Event] = {}
+        self.lags_ns: deque[int] = deque(maxlen=_LAGS)
         self.dropped = 0
         self._report = report
+        self._keep = keep
+        self._said: list[SignalRow] = []
         self._handlers: dict[type, list[Callable[..., object]]] = {}
         self._listeners: list[Callable[[list[Event] | None], object]] = []
         self._closed = False
         self._failed: set[Callable[..., object]] = set()
-        self._queue: queue.Queue[MessageBatch | Incident | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[MessageBatch | Incident | threading.Event | None] = queue.Queue(capacity)
         self._decoder = EventDecoder()
         self._session_id = ""
         self._thread = threading.Thread(target=self._run, name="mdcapture-feed", daemon=True)
@@ -78,6 +86,24 @@ class Feed:
             except queue.Full:
                 return  # a handler is stuck: the thread is a daemon, and ends with the process
             self._thread.join(timeout_s)
+
+    def catch_up(self, timeout_s: float = 5.0) -> None:
+        """Wait until the handlers have had what was put, or for a time; slow, made for a thread."""
+        if not (self._handlers or self._listeners):
+            return
+        mark = threading.Event()
+        with suppress(queue.Full):
+            self._queue.put(mark, timeout=timeout_s)
+            mark.wait(timeout_s)
+
+    def say(self, row: SignalRow) -> None:
+        """Keep what a signal said of the session whose messages a handler is given; only from handlers."""
+        self._said.append(row)
+
+    @property
+    def queued(self) -> int:
+        """Batches and incidents that wait."""
+        return self._queue.qsize()
 
     def put(self, item: MessageBatch | Incident) -> bool:
         """Hand something over, without ever waiting.
@@ -117,9 +143,15 @@ class Feed:
         while (item := self._queue.get()) is not None:
             if isinstance(item, Incident):
                 self._decoder.incident(item)
+                self._forget_quotes(item)
                 self._tell(Incident, item)
-            else:
+            elif isinstance(item, MessageBatch):
                 self._take(item)
+            else:
+                item.set()
+            if self._said:
+                said, self._said = self._said, []
+                self._keep(self._session_id, said)
         for listener in self._listeners:
             self._call(listener, None)
 
@@ -127,19 +159,31 @@ class Feed:
         if batch.session_id != self._session_id:
             self._session_id = batch.session_id
             self._decoder = EventDecoder()
+            self.latest = {}
+            self._tell(SessionStart, SessionStart(batch.session_id))
         events = self._decoder.decode(batch.first_seq, batch.recv_ns, batch.records)
-        for event in events:
-            self._count(event)
-            self._tell(type(event), event)
+        self._count(events)
+        if self._handlers:
+            for event in events:
+                self._tell(type(event), event)
         for listener in self._listeners:
             self._call(listener, events)
 
-    def _count(self, event: Event) -> None:
-        self.rows[_STREAM[type(event)]] += 1
-        if event.exch_ns is not None:
-            self.lag_ns = event.recv_ns - event.exch_ns
-        if isinstance(event, TradeEvent):
-            self.last_price[event.contract_id] = event.price
+    def _count(self, events: list[Event]) -> None:
+        """Keep the figures, a batch at a time: this thread takes turns with the one that journals."""
+        keys = [(_STREAM[type(event)], event.contract_id) for event in events]
+        self.rows.update(keys)
+        self.latest.update(zip(keys, events, strict=True))
+        if events and events[-1].exch_ns is not None:
+            self.lags_ns.append(events[-1].recv_ns - events[-1].exch_ns)
+
+    def _forget_quotes(self, incident: Incident) -> None:
+        if incident.kind == IncidentKind.SUBSCRIBING and incident.stream in (None, "quotes"):
+            self.latest = {
+                (stream, contract_id): event
+                for (stream, contract_id), event in self.latest.items()
+                if stream != "quotes" or incident.contract_id not in (None, contract_id)
+            }
 
     def _tell(self, kind: type, event: object) -> None:
         for handler in self._handlers.get(kind, ()):

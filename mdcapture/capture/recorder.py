@@ -17,15 +17,17 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import msgspec
 
 from mdcapture.capture.capture import Capture
-from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, TradeEvent
+from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.capture.feed import Feed
 from mdcapture.capture.health import Figures, Health
+from mdcapture.capture.upstream import borrowed_connection, own_connections
 from mdcapture.config import read_api_key
 from mdcapture.errors import ConfigError, UsageError
 from mdcapture.gateway.rest import Credentials
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mdcapture.config import Config
+    from mdcapture.gateway.attached import HubConnection
+    from mdcapture.lake.schema import SignalRow
 
 __all__ = ["Captured", "Recorder"]
 
@@ -45,6 +49,7 @@ _SWITCH_S: Final = 0.0005
 _EVENT_BATCHES: Final = 100
 
 Handler = TypeVar("Handler", bound="Callable[..., object]")
+BatchHandler = TypeVar("BatchHandler", bound="Callable[[list[Event]], object]")
 
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,35 +73,68 @@ class Recorder:
         config: What to capture, from where, to where; a missing user name is read from `MDCAPTURE_USERNAME`.
         api_key: The gateway's key; by default from `MDCAPTURE_API_KEY` or `MDCAPTURE_API_KEY_FILE`.
         clock: Nanoseconds since the epoch, UTC.
+        connection: See `attach`.
 
     Raises:
         ConfigError: There is nothing to capture, or nobody to log in as.
 
     Example:
+        ```python
         with Recorder(Config(contracts=["MNQ"], username="me", duration_s=3600), api_key=key) as recorder:
             recorder.run()
+        ```
     """
 
-    def __init__(self, config: Config, *, api_key: str | None = None, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        api_key: str | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        connection: HubConnection | None = None,
+    ) -> None:
         if not config.contracts:
             raise ConfigError("no contract to capture: name some, as MNQ or CON.F.US.MNQ.Z26 (--contract, `contracts`)")
+        if "://" in config.lake:
+            raise ConfigError("a lake is recorded in a folder, and copied elsewhere meanwhile: `upload` says where to")
         if not (config.quotes or config.trades or config.depth):
             raise ConfigError("nothing to capture: quotes, trades and depth are all off")
-        username = config.username or os.environ.get("MDCAPTURE_USERNAME")
-        api_key = api_key or read_api_key()
-        if not username or not api_key:
-            raise ConfigError(
-                "nobody to log in as: set MDCAPTURE_USERNAME (or `username`), and the key in MDCAPTURE_API_KEY or in "
-                "a file that MDCAPTURE_API_KEY_FILE names"
-            )
+        if connection is None:
+            upstream = own_connections(config, _credentials(config, api_key), clock)
+        else:
+            upstream = borrowed_connection(config, connection, clock)
         self._config = config
-        self._credentials = Credentials(username, api_key)
         self._clock = clock
-        self._feed = Feed(config.live_queue, lambda trouble: self._capture.tell(IncidentKind.HANDLER_FAILED, trouble))
-        self._capture = Capture(config, self._credentials, self._feed, clock)
+        self._feed = Feed(
+            config.live_queue,
+            report=lambda trouble: self._capture.tell(IncidentKind.HANDLER_FAILED, trouble),
+            keep=lambda session_id, rows: self._capture.keep_signals(session_id, rows),  # noqa: PLW0108  # made below
+        )
+        self._capture = Capture(config, upstream, self._feed, clock)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._health: Health | None = None
+
+    @classmethod
+    def attach(cls, connection: HubConnection, config: Config, *, clock: Callable[[], int] = time.time_ns) -> Self:
+        """Record over a hub connection that this program holds: see `docs/attaching.md`.
+
+        Args:
+            connection: Of `signalrcore`, started or not; set its `on_open` and the like before the recorder starts.
+            config: What to capture, to where; contracts by their full ids. Nobody logs in.
+            clock: Nanoseconds since the epoch, UTC.
+
+        Raises:
+            UsageError: It is no connection of `signalrcore`.
+            ConfigError: There is nothing to capture, or a contract is not named by its id.
+
+        Example:
+            ```python
+            recorder = Recorder.attach(connection, Config(contracts=["CON.F.US.MNQ.Z26"]))
+            recorder.start()
+            ```
+        """
+        return cls(config, clock=clock, connection=connection)
 
     # Live events.
 
@@ -119,6 +157,30 @@ class Recorder:
         """Call this with each `Incident`, in a thread of its own; also as a decorator."""
         self._feed.handle(Incident, handler)
         return handler
+
+    def on_session(self, handler: Handler) -> Handler:
+        """Call this with each `SessionStart`, before the first event of the session; also as a decorator."""
+        self._feed.handle(SessionStart, handler)
+        return handler
+
+    def on_batch(self, handler: BatchHandler) -> BatchHandler:
+        """Call this with lists of events, as they come, for work by the column; also as a decorator."""
+
+        @wraps(handler)
+        def take(batch: list[Event] | None) -> None:
+            if batch:
+                handler(batch)
+
+        self._feed.listen(take)
+        return handler
+
+    def say(self, row: SignalRow) -> None:
+        """Keep what a signal said in the table `signals` of the running session; only from a handler.
+
+        Rows are journaled like messages, after them. Those of a handler that falls behind the market, or of the last
+        moments before a crash, are not there: `Signals.store` makes them from the messages.
+        """
+        self._feed.say(row)
 
     async def events(self) -> AsyncIterator[Event]:
         """Quotes, trades and depth in the order of arrival, until the capture ends.
@@ -194,6 +256,11 @@ class Recorder:
         assert captured is not None
         return captured
 
+    @property
+    def ending(self) -> bool:
+        """Whether it has let go of the gateway, and seals what has arrived."""
+        return self._capture.ending
+
     def figures(self) -> Figures | None:
         """The live figures; None before the first session is open."""
         if self._health is None:
@@ -237,6 +304,17 @@ class Recorder:
                 self._error = error
             finally:
                 self._feed.stop()
+
+
+def _credentials(config: Config, api_key: str | None) -> Credentials:
+    username = config.username or os.environ.get("MDCAPTURE_USERNAME")
+    key = api_key or read_api_key()
+    if not username or not key:
+        raise ConfigError(
+            "nobody to log in as: set MDCAPTURE_USERNAME (or `username`), and the key in MDCAPTURE_API_KEY or in "
+            "a file that MDCAPTURE_API_KEY_FILE names"
+        )
+    return Credentials(username, key)
 
 
 @contextmanager

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from mdcapture.capture.feed import MessageBatch
 from mdcapture.capture.streams import Streams
 from mdcapture.errors import StorageError
-from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.lake.schema import ROUTINE_KINDS, Incident, IncidentKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mdcapture.capture.feed import Feed
     from mdcapture.gateway.hub import Subscription
+    from mdcapture.lake.schema import SignalRow
     from mdcapture.lake.writer import OpenSession
 
 __all__ = ["Scribe"]
 
 _log = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 20
 
 
 class Scribe:
@@ -39,6 +43,8 @@ class Scribe:
     Attributes:
         messages: Messages journaled by all sessions so far.
         incidents: Incidents so far.
+        gaps: Those of them that are gaps.
+        last_incidents: The last few that are neither routine nor gaps, which follow from others.
         flush_delay_ns: The longest time that a message of the last flush had waited.
         streams: When each stream was last heard.
         gap_ended: Called with each gap that has ended.
@@ -61,6 +67,8 @@ class Scribe:
     ) -> None:
         self.messages = 0
         self.incidents = 0
+        self.gaps = 0
+        self.last_incidents: deque[Incident] = deque(maxlen=_REMEMBERED)
         self.flush_delay_ns = 0
         self.enough = asyncio.Event()
         self.streams = Streams()
@@ -70,6 +78,7 @@ class Scribe:
         self.loss_ended: Callable[[], object] = lambda: None
         self._count = count
         self._session = session
+        self._journals = {session.session_id: session.journal}
         self._feed = feed
         self._clock = clock
         self._schedule = schedule
@@ -121,6 +130,18 @@ class Scribe:
             self._scheduled = True
             self._schedule()
 
+    def on_signals(self, session_id: str, rows: list[SignalRow]) -> None:
+        """Take what signals said of messages of a session that is still written, or is about to be closed."""
+        journal = self._journals.get(session_id)
+        full = self.disk_failing and self._session.journal.pending_bytes >= self._wait_bytes
+        if journal is None or full:
+            _log.warning("%d rows of signals are not kept: they came too late, or there is no room", len(rows))
+            return
+        journal.signal(rows)
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule()
+
     def flush(self) -> None:
         """Write what waits; a disk that refuses is an incident, and the next flush tries again."""
         self._scheduled = False
@@ -162,15 +183,22 @@ class Scribe:
         for gap in self.streams.want(subscriptions, self._clock()):
             self.on_incident(gap)
         self.flush()
+        self._hand_over()  # also what the disk has refused at this very moment: it is of the session before
         self._messages_before += before.journal.next_seq
         self._session = session
+        self._journals[session.session_id] = session.journal
         return before
 
+    def leave(self, session: OpenSession) -> None:
+        """Write into a session no more: it is about to be closed."""
+        del self._journals[session.session_id]
+
     def end(self) -> None:
-        """Say what is missing to the end: no message will come any more."""
+        """Say what is missing to the end, and hand over the rest: no message will come any more."""
         self.watch()
         for gap in self.streams.end(self._clock()):
             self.on_incident(gap)
+        self.flush()
 
     def watch(self) -> None:
         """Let the streams hear what has come since the last time, also while the disk refuses."""
@@ -193,8 +221,12 @@ class Scribe:
         self.incidents += 1
         self._session.journal.note(self._clock(), incident)
         self._feed.put(incident)
-        level = logging.INFO if incident.kind in _ROUTINE else logging.WARNING
-        _log.log(level, "%s", describe(incident))
+        routine = incident.kind in ROUTINE_KINDS
+        if incident.kind == IncidentKind.GAP:
+            self.gaps += 1
+        elif not routine:
+            self.last_incidents.append(incident)
+        _log.log(logging.INFO if routine else logging.WARNING, "%s", describe(incident))
 
     def _hand_over(self) -> None:
         if self._records:
@@ -207,14 +239,6 @@ class Scribe:
                 since, self._dropping_ns = self._dropping_ns, None
                 detail = f"handlers were too slow; {self._feed.dropped} messages have passed them by so far"
                 self.on_incident(Incident(IncidentKind.HANDLER_DROPPED, None, None, since, batch.recv_ns[0], detail))
-
-
-_ROUTINE = (
-    IncidentKind.CONNECTED,
-    IncidentKind.SUBSCRIBING,
-    IncidentKind.SUBSCRIBED,
-    IncidentKind.BACKFILLED,
-)
 
 
 def describe(incident: Incident) -> str:

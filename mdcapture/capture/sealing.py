@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mdcapture.errors import StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["finish", "recover", "seal"]
+__all__ = ["finish", "recover", "run_module", "seal"]
+
+_LAKE: Final = "mdcapture.lake"
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ async def seal(root: Path, session_id: str, through: int) -> bool:
     Returns:
         Whether it went well; if not, the segments are still there, and the next call tries them again.
     """
-    trouble = await _run("seal", str(root), session_id, str(through))
+    trouble = await run_module(_LAKE, "seal", str(root), session_id, str(through))
     if trouble:
         _log.warning("%s: sealing failed, the journal keeps the data and it is tried again: %s", session_id, trouble)
     return not trouble
@@ -39,7 +41,7 @@ async def finish(root: Path, session_id: str) -> None:
     Raises:
         StorageError: It failed; the journal keeps the data.
     """
-    trouble = await _run("finish", str(root), session_id)
+    trouble = await run_module(_LAKE, "finish", str(root), session_id)
     if trouble:
         raise StorageError(
             None,
@@ -49,17 +51,21 @@ async def finish(root: Path, session_id: str) -> None:
 
 async def recover(root: Path) -> None:
     """Finish what dead processes left in the lake."""
-    trouble = await _run("recover", str(root))
+    trouble = await run_module(_LAKE, "recover", str(root))
     if trouble:
         _log.warning("sessions of an earlier run could not be recovered, their journals keep the data: %s", trouble)
 
 
-async def _run(*arguments: str) -> str:
-    """Run the sealer out of reach of the terminal's Ctrl-C; what it has to complain of, or nothing."""
+async def run_module(module: str, *arguments: str) -> str:
+    """Run a module as a program, out of reach of the terminal's Ctrl-C.
+
+    Returns:
+        What it has to complain of, or nothing.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "mdcapture.lake",
+        module,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from mdcapture.gateway.hub import Subscription
-from mdcapture.lake.schema import Incident, IncidentKind, Stream
+from mdcapture.gateway.hub import TARGETS, Subscription
+from mdcapture.lake.schema import Incident, IncidentKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,9 +38,8 @@ BREAKS: Final = frozenset(
 
 _STILL_SUBSCRIBED: Final = frozenset({IncidentKind.STALLED, IncidentKind.LOST})
 
-_TARGETS: Final[dict[str, Stream]] = {"GatewayQuote": "quotes", "GatewayTrade": "trades", "GatewayDepth": "depth"}
-_STREAMS: Final = {target.lower(): stream for target, stream in _TARGETS.items()}
-_HEADS: Final = {stream: f'{{"type":1,"target":"{target}","arguments":["' for target, stream in _TARGETS.items()}
+_STREAMS: Final = {target.lower(): stream for target, stream in TARGETS.items()}
+_HEADS: Final = {stream: f'{{"type":1,"target":"{target}","arguments":["' for target, stream in TARGETS.items()}
 _HEAD_BYTES: Final = len(_HEADS["quotes"])  # the three targets are equally long, and so is what precedes a contract
 
 
@@ -181,6 +180,10 @@ class Streams:
             for subscription, line in self._lines.items()
             if line.subscribed_ns is not None
         }
+
+    def broken(self) -> list[Subscription]:
+        """The streams whose gap is open; from any thread."""
+        return [line.subscription for line in list(self._lines.values()) if line.gap_ns is not None]
 
     def last_good_ns(self, subscription: Subscription) -> int:
         """Where a gap of a stream would begin now, or began if one is open."""

@@ -7,14 +7,12 @@ from typing import Final
 import altair as alt
 import polars as pl
 
-from mdcapture.charts.drawing import UTC, empty, layered, plotted, time_axis, timed_span
+from mdcapture.charts.drawing import OVERLAP, UTC, empty, layered, plotted, time_axis, timed_span
 from mdcapture.charts.price import bubbles
 
 __all__ = ["depth_heatmap"]
 
 _LOUD: Final = 0.98
-_OVERLAP: Final = 8
-"""Cells reach so small a part of their width into the next one, which is drawn over it: no seams are seen."""
 
 
 def depth_heatmap(
@@ -40,13 +38,14 @@ def depth_heatmap(
         return empty(title, "no depth was captured, or the book is not known")
     half = tick_size / 2
     spans = cells.select(
-        "price", "size", start_ns=pl.col("end_ns") - interval_ns, end_ns=pl.col("end_ns") + interval_ns // _OVERLAP
+        "price", "size", start_ns=pl.col("end_ns") - interval_ns, end_ns=pl.col("end_ns") + interval_ns // OVERLAP
     )
-    rows = timed_span(spans, zone).with_columns(bottom=pl.col("price") - half, top=pl.col("price") + half).drop("price")
+    top = pl.col("price") + half + tick_size / OVERLAP
+    rows = timed_span(spans, zone).with_columns(bottom=pl.col("price") - half, top=top).drop("price")
     full = cells["size"].quantile(_LOUD)
     heat = (
         plotted(rows)
-        .mark_rect(stroke=None)
+        .mark_rect(opacity=1, stroke=None)
         .encode(
             time_axis(rows, zone),
             alt.Y("bottom:Q", title="price", scale=alt.Scale(zero=False, nice=False)),
@@ -60,6 +59,5 @@ def depth_heatmap(
             ),
         )
     )
-    points, drawn = bubbles(trades, zone)
-    subtitle = f"grey: lots at each price; triangles: {drawn:,} trades, up for buyers, down for sellers"
-    return layered(heat, points, title=title, subtitle=subtitle)
+    points, says = bubbles(trades, zone)
+    return layered(heat, points, title=title, subtitle=f"grey: lots at each price; {says}")

@@ -1,57 +1,36 @@
 """One measure by the scale it is taken at: signature plot, response, Epps curve, lead and lag, time of day.
 
-All of these are curves over an interval, a horizon, a lag or a clock, a line a series: `_curve` draws them.
+All of these are curves over an interval, a horizon, a lag or a clock, a line a series.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import altair as alt
 import polars as pl
 
-from mdcapture.charts.drawing import COLOURS, UTC, empty, layered, plotted, rule, time_axis
+from mdcapture.charts.drawing import UTC, curve_lines, empty, layered, length, rule, time_axis
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["epps", "leads_and_lags", "recovery", "response_function", "seasonality", "signature_plot"]
 
-__all__ = ["epps", "leads_and_lags", "response_function", "seasonality", "signature_plot"]
-
-_DASHES: Final = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (4, 1), (1, 1))
-_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 _LABELS: Final = "datum.value >= 60 ? format(datum.value / 60, '~g') + ' min' : datum.value >= 1 ? "
+_LEAST_LEFT: Final = -0.5
+"""What comes back as more than it was is drawn so far, and no further."""
+
 _LAG_TICKS: Final = (-1000, -100, -10, 0, 10, 100, 1000)
 _SCALE_LABELS: Final = _LABELS + "format(datum.value, '~g') + ' s' : format(1000 * datum.value, '~g') + ' ms'"
 
 
-def _curve(rows: pl.DataFrame, x: Any, y: alt.Y, series: Sequence[str], *, title: str | None = None) -> alt.Chart:  # noqa: ANN401
-    """A line with points for each series, told apart by colour, dash and shape."""
-    scale = {
-        name: alt.Scale(domain=list(series), range=[list(look) if isinstance(look, tuple) else look for look in looks])
-        for name, looks in (("color", COLOURS), ("dash", _DASHES), ("shape", _SHAPES))
-    }
-    legend = None if len(series) == 1 else alt.Undefined
-    chart: alt.Chart = (
-        plotted(rows)
-        .mark_line(point=alt.OverlayMarkDef(size=45, filled=True), strokeWidth=2)
-        .encode(
-            x,
-            y,
-            color=alt.Color("series:N", title=title, scale=scale["color"], legend=legend),
-            strokeDash=alt.StrokeDash("series:N", title=title, scale=scale["dash"], legend=legend),
-            shape=alt.Shape("series:N", title=title, scale=scale["shape"], legend=legend),
-        )
-    )
-    return chart
-
-
 def _seconds(title: str, values: pl.Series) -> alt.X:
-    axis = alt.Axis(grid=False, values=values.unique().sort().to_list(), labelExpr=_SCALE_LABELS, labelOverlap="greedy")
+    axis = alt.Axis(
+        grid=False,
+        values=values.unique().sort().to_list(),
+        labelExpr=_SCALE_LABELS,
+        labelOverlap="greedy",
+        labelSeparation=6,
+    )
     return alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=axis)
-
-
-def _names(rows: pl.DataFrame) -> list[str]:
-    return rows["series"].unique(maintain_order=True).to_list()
 
 
 def signature_plot(
@@ -68,7 +47,7 @@ def signature_plot(
     if rows.is_empty():
         return empty(title, "no returns")
     y = alt.Y("y:Q", title="volatility, % a year", scale=alt.Scale(zero=True))
-    lines = _curve(rows, _seconds("interval of sampling", rows["x"]), y, _names(rows))
+    lines = curve_lines(rows, _seconds("interval of sampling", rows["x"]), y)
     if robust is None:
         return layered(lines, title=title)
     line = rule("y", robust, "ink")
@@ -86,8 +65,23 @@ def response_function(curve: pl.DataFrame, *, title: str = "Response to trades")
     if rows.is_empty():
         return empty(title, "no trade whose later mids are known")
     y = alt.Y("y:Q", title=f"mean move of the mid, {rows['unit'][0]}")
-    lines = _curve(rows.drop("unit"), _seconds("time after the trade", rows["x"]), y, _names(rows), title="lots")
+    lines = curve_lines(rows.drop("unit"), _seconds("time after the trade", rows["x"]), y, title="lots")
     return layered(rule("y", 0), lines, title=title, subtitle="in the direction of the aggressor, by size of trade")
+
+
+def recovery(curve: pl.DataFrame, *, title: str = "Recovery of the book") -> alt.LayerChart:
+    """How much of a shock is left, by the time since.
+
+    Args:
+        curve: `horizon_s` (above 0), `left` (of the greatest mean change, 1 is all of it), `series`.
+        title: The chart's title.
+    """
+    rows = curve.drop_nulls("left").rename({"horizon_s": "x", "left": "y"}).filter(pl.col("y") >= _LEAST_LEFT)
+    if rows.is_empty():
+        return empty(title, "no shocks of the book, or too few to tell")
+    y = alt.Y("y:Q", title="share of the change that is left", scale=alt.Scale(domain=[_LEAST_LEFT, 1]))
+    lines = curve_lines(rows, _seconds("time after the shock", rows["x"]), y)
+    return layered(rule("y", 0), rule("y", 0.5), lines, title=title, subtitle="half of the mean change is gone at 0.5")
 
 
 def epps(curve: pl.DataFrame, *, title: str = "Correlation by interval (Epps)") -> alt.LayerChart:
@@ -101,7 +95,7 @@ def epps(curve: pl.DataFrame, *, title: str = "Correlation by interval (Epps)") 
     if rows.is_empty():
         return empty(title, "no two contracts with returns at the same times")
     y = alt.Y("y:Q", title="correlation of returns")
-    lines = _curve(rows, _seconds("interval of sampling", rows["x"]), y, _names(rows))
+    lines = curve_lines(rows, _seconds("interval of sampling", rows["x"]), y)
     return layered(
         rule("y", 0),
         lines,
@@ -123,15 +117,18 @@ def leads_and_lags(curve: pl.DataFrame, *, title: str = "Lead and lag") -> alt.L
     axis = alt.Axis(values=list(_LAG_TICKS), grid=False)
     scale = alt.Scale(type="symlog", constant=1, nice=False)
     x = alt.X("x:Q", title="lag, ms; to the right the first contract leads", scale=scale, axis=axis)
-    lines = _curve(rows, x, alt.Y("y:Q", title="correlation"), _names(rows))
+    lines = curve_lines(rows, x, alt.Y("y:Q", title="correlation"))
     return layered(rule("x", 0), lines, title=title)
 
 
-def seasonality(curve: pl.DataFrame, *, title: str = "Time of day", zone: str = UTC) -> alt.LayerChart:
+def seasonality(
+    curve: pl.DataFrame, *, interval_ns: int, title: str = "Time of day", zone: str = UTC
+) -> alt.LayerChart:
     """Measures by the time of day, each over its own mean.
 
     Args:
         curve: `time_of_day_ns` (since the zone's midnight), `factor` (1 is the mean), `series`.
+        interval_ns: The width of a bin of the day, the same for all.
         title: The chart's title.
         zone: Whose midnight it is.
     """
@@ -139,5 +136,6 @@ def seasonality(curve: pl.DataFrame, *, title: str = "Time of day", zone: str = 
     if rows.is_empty():
         return empty(title, "nothing was traded or quoted")
     y = alt.Y("y:Q", title="over its mean")
-    lines = _curve(rows, time_axis(rows, zone), y, _names(rows))
-    return layered(rule("y", 1), lines, title=title, subtitle="1 is the mean of the session")
+    lines = curve_lines(rows, time_axis(rows, zone), y)
+    subtitle = f"means over {length(interval_ns)} of the day; 1 is the mean of the session"
+    return layered(rule("y", 1), lines, title=title, subtitle=subtitle)

@@ -26,13 +26,16 @@ __all__ = [
     "GREEN",
     "HEIGHT_PX",
     "ORANGE",
+    "OVERLAP",
     "SELL",
     "SIDES",
     "UTC",
     "WIDTH_PX",
     "Chart",
+    "curve_lines",
     "empty",
     "layered",
+    "length",
     "per_pixel",
     "plotted",
     "rule",
@@ -50,6 +53,9 @@ WIDTH_PX: Final = 720
 HEIGHT_PX: Final = 300
 UTC: Final = "UTC"
 
+OVERLAP: Final = 8
+"""Opaque cells reach this part of their width into the next one, which is drawn over it: no seams are seen."""
+
 Chart = alt.LayerChart
 """What every function of this room returns: it can be changed, layered and concatenated further."""
 
@@ -65,6 +71,10 @@ _SCALE: Final = 2.0
 _DIGITS: Final = 7
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000
+_DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 1], [1, 1])
+_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+_LEGEND_COLUMNS: Final = 5
+_UNITS_NS: Final = {"h": 3_600_000_000_000, "min": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000}
 
 
 def wall_clock_ms(column: str, zone: str = UTC) -> pl.Expr:
@@ -134,6 +144,41 @@ def time_axis(rows: pl.DataFrame, zone: str = UTC, **options: Any) -> alt.X:  # 
     return alt.X("time:T", scale=alt.Scale(type="utc", nice=False), axis=axis, **options)
 
 
+def length(time_ns: int) -> str:
+    """A length of time in words: 15 s, 5 min, 2 h."""
+    unit, size_ns = next((unit, size) for unit, size in _UNITS_NS.items() if time_ns % size == 0 or unit == "ms")
+    return f"{time_ns // size_ns} {unit}"
+
+
+def curve_lines(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str | None = None, points: bool = True) -> alt.Chart:
+    """A line for each `series` of the rows, told apart by colour, dash and, with points, shape; without, it has steps.
+
+    Args:
+        rows: What the axes name, and `series`.
+        x: The axis across.
+        y: The axis upwards.
+        title: What the series are.
+        points: Whether each row has a point.
+    """
+    names = rows["series"].unique(maintain_order=True).to_list()
+    edge_px = 0 if points else 2
+    legend = None if len(names) == 1 else alt.Legend(columns=_LEGEND_COLUMNS, symbolStrokeWidth=edge_px)
+
+    def look(looks: Sequence[Any], turn: int = 0) -> dict[str, Any]:
+        """Colours come again after the last one; what else tells lines apart is then another one than before."""
+        n = len(looks)
+        every = [looks[(place + turn * (place // n)) % n] for place in range(len(names))]
+        return {"title": title, "legend": legend, "scale": alt.Scale(domain=names, range=every)}
+
+    mark: dict[str, Any] = {"point": alt.OverlayMarkDef(size=45, filled=True)} if points else {}
+    chart: alt.Chart = (
+        plotted(rows)
+        .mark_line(strokeWidth=2, interpolate="linear" if points else "step-after", **mark)
+        .encode(x, y, alt.Color("series:N", **look(COLOURS)), alt.StrokeDash("series:N", **look(_DASHES, turn=1)))
+    )
+    return chart.encode(alt.Shape("series:N", **look(_SHAPES, turn=1))) if points else chart
+
+
 def sides(channel: type[alt.Color | alt.Shape], field: str = "aggressor") -> alt.Color | alt.Shape:
     """The two sides of the market, always in the same colours and shapes."""
     shapes = channel is alt.Shape
@@ -192,7 +237,7 @@ def theme(*, dark: bool = False) -> Mapping[str, Any]:
             "gridColor": grid,
         },
         "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "orient": "top"}
-        | {"labelColor": ink, "titleColor": ink, "offset": 4},
+        | {"titleOrient": "left", "gridAlign": "none", "labelColor": ink, "titleColor": ink, "offset": 4},
         "title": {"fontSize": 15, "subtitleFontSize": 12, "color": ink, "subtitleColor": faint, "offset": 8},
         "header": {"labelColor": ink, "titleColor": ink},
         "range": {"ramp": [middle, strong], "diverging": [SELL, middle, BUY]},
@@ -219,7 +264,12 @@ def save(chart: alt.Chart | alt.LayerChart | alt.VConcatChart, path: Path, *, sc
     if kind not in (".png", ".svg", ".html"):
         raise UsageError(f"{path}: a chart is written as .png, .svg or .html")
     themed = chart.properties(config=theme())
-    if kind == ".html":
-        themed.save(path, inline=True)
-    else:
-        themed.save(path, scale_factor=scale if kind == ".png" else 1.0)
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        if kind == ".html":
+            themed.save(unfinished, inline=True)
+        else:
+            themed.save(unfinished, scale_factor=scale if kind == ".png" else 1.0)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

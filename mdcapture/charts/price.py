@@ -25,7 +25,8 @@ from mdcapture.charts.drawing import (
 
 __all__ = ["bubbles", "cumulative_flow", "price_and_trades"]
 
-_MOST_BUBBLES: Final = 1500
+_MOST_BUBBLES: Final = 600
+"""More of them hide the price that they are at."""
 
 
 def price_and_trades(
@@ -52,14 +53,12 @@ def price_and_trades(
             y2="best_ask:Q",
         )
     )
-    points, drawn = bubbles(trades, zone)
-    which = f"the largest {drawn:,} of {trades.height:,}" if drawn < trades.height else f"{drawn:,}"
-    subtitle = f"band: best bid to best ask; triangles: {which} trades, up for buyers, down for sellers"
-    return layered(spread, points, title=title, subtitle=subtitle)
+    points, says = bubbles(trades, zone)
+    return layered(spread, points, title=title, subtitle=f"band: best bid to best ask; {says}")
 
 
-def bubbles(trades: pl.DataFrame, zone: str = UTC) -> tuple[alt.Chart, int]:
-    """Trades as triangles, their areas as their sizes, by aggressor; and how many were drawn, the largest first."""
+def bubbles(trades: pl.DataFrame, zone: str = UTC) -> tuple[alt.Chart, str]:
+    """Trades as triangles, their areas as their sizes, by aggressor; and in words which, the largest if not all."""
     largest = trades.select("recv_ns", "price", "volume", "side").sort("volume", descending=True).head(_MOST_BUBBLES)
     named = largest.with_columns(aggressor=pl.col("side").replace_strict(SIDES, default=None, return_dtype=pl.String))
     rows = timed(named.drop("side"), zone)
@@ -67,17 +66,19 @@ def bubbles(trades: pl.DataFrame, zone: str = UTC) -> tuple[alt.Chart, int]:
     sizes = alt.Legend(values=sorted({1, -(-most // 4), most}), symbolFillColor="#808080", symbolStrokeWidth=0)
     points = (
         plotted(rows)
-        .mark_point(filled=True, opacity=0.8, strokeWidth=0)
+        .mark_point(filled=True, opacity=0.75, strokeWidth=0)
         .encode(
             time_axis(rows, zone),
             alt.Y("price:Q"),
-            size=alt.Size("volume:Q", title="lots", scale=alt.Scale(range=[6, 600], zero=True), legend=sizes),
+            size=alt.Size("volume:Q", title="lots", scale=alt.Scale(range=[6, 400], zero=True), legend=sizes),
             color=sides(alt.Color),
             shape=sides(alt.Shape),
             tooltip=[alt.Tooltip("price:Q"), alt.Tooltip("volume:Q"), alt.Tooltip("aggressor:N")],
         )
     )
-    return points, largest.height
+    drawn = largest.height
+    which = f"the largest {drawn:,} of {trades.height:,}" if drawn < trades.height else f"{drawn:,}"
+    return points, f"triangles: {which} trades, up for buyers, down for sellers"
 
 
 def cumulative_flow(

@@ -7,7 +7,7 @@ from typing import Final
 import altair as alt
 import polars as pl
 
-from mdcapture.charts.drawing import UTC, empty, layered, plotted, rule, sides, time_axis, timed_span
+from mdcapture.charts.drawing import UTC, empty, layered, length, plotted, rule, sides, time_axis, timed_span
 
 __all__ = ["footprint_cells", "profile_bars"]
 
@@ -57,20 +57,20 @@ def profile_bars(
 
 
 def footprint_cells(
-    cells: pl.DataFrame, *, interval_ns: int, tick_size: float, title: str = "Footprint", zone: str = UTC
+    cells: pl.DataFrame, *, interval_ns: int, step: float, title: str = "Footprint", zone: str = UTC
 ) -> alt.LayerChart:
     """What sellers hit and buyers lifted at each price, interval by interval.
 
     Args:
         cells: `start_ns`, `price`, `bid_volume`, `ask_volume`, `delta` of one contract, from `profile.footprint`.
         interval_ns: The length of an interval.
-        tick_size: The height of a cell, in price units.
+        step: The height of a cell, in price units.
         title: The chart's title.
         zone: The time zone of the clock.
     """
     if cells.is_empty():
         return empty(title, "no trades")
-    half = tick_size / 2
+    half, size = step / 2, f"{length(interval_ns)} and {step:,.10g} of price"
     rows = timed_span(cells.with_columns(end_ns=pl.col("start_ns") + interval_ns), zone)
     rows = rows.select(
         "time",
@@ -98,10 +98,11 @@ def footprint_cells(
         )
     )
     if rows.height > _MOST_LABELS:
-        return layered(boxes, title=title, subtitle="orange where sellers, blue where buyers were the aggressors")
+        says = f"orange where sellers, blue where buyers were the aggressors; cells of {size}"
+        return layered(boxes, title=title, subtitle=says)
     written = (
         plotted(rows.select("price", "text", time="mid"))
         .mark_text(fontSize=9, style="words")
         .encode(alt.X("time:T"), alt.Y("price:Q"), text="text:N")
     )
-    return layered(boxes, written, title=title, subtitle="lots sold x lots bought at each price and in each interval")
+    return layered(boxes, written, title=title, subtitle=f"lots sold x lots bought in cells of {size}")

@@ -29,7 +29,7 @@ def flow_and_moves(
     if rows.is_empty() or fit.is_empty():
         return empty(title, "no intervals with a book and moves of the mid")
     drawn = rows.gather_every(-(-rows.height // _MOST_POINTS))
-    x = alt.X("flow:Q", title="order flow imbalance, lots", axis=alt.Axis(format=",d"))
+    x = alt.X("flow:Q", title="order flow imbalance, lots", axis=alt.Axis(format=",d", tickCount=8))
     y = alt.Y("move:Q", title=f"move of the mid, {unit}")
     points = plotted(drawn).mark_circle(size=22, opacity=0.45, color=BLUE).encode(x, y)
     slope, error, intercept, share = fit.select("slope", "slope_se", "intercept", "r_squared").row(0)

@@ -7,7 +7,7 @@ from typing import Final
 import altair as alt
 import polars as pl
 
-from mdcapture.charts.drawing import UTC, empty, layered, plotted, time_axis, timed_span
+from mdcapture.charts.drawing import OVERLAP, UTC, empty, layered, plotted, time_axis, timed_span
 
 __all__ = ["spread_states"]
 
@@ -44,23 +44,22 @@ def spread_states(
     width_ns = shares["start_ns"].unique().sort().diff().min() or 1
     top = pl.col("share").cum_sum().over("start_ns")
     stacked = (
-        shares.with_columns(order=order, end_ns=pl.col("start_ns") + width_ns)
+        shares.with_columns(order=order, end_ns=pl.col("start_ns") + width_ns + pl.lit(width_ns) // OVERLAP)
         .sort("start_ns", "order")
         .with_columns(top=top, bottom=top - pl.col("share"))
     )
     rows = timed_span(stacked.drop("order", "share"), zone)
     colours = dict(zip(names, _LOOK, strict=True))
+    scale = alt.Scale(domain=seen, range=[colours[name] for name in seen])
     bars = (
         plotted(rows)
-        .mark_rect(stroke=None)
+        .mark_rect(opacity=1, stroke=None)
         .encode(
             time_axis(rows, zone),
             alt.Y("bottom:Q", title="share of time", scale=alt.Scale(domain=[0, 1])),
             x2="end:T",
             y2="top:Q",
-            color=alt.Color(
-                "state:N", title="ticks", scale=alt.Scale(domain=seen, range=[colours[name] for name in seen])
-            ),
+            color=alt.Color("state:N", title="ticks", scale=scale),
         )
     )
     return layered(bars, title=title, subtitle="narrow spreads at the bottom")

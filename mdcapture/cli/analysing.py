@@ -1,9 +1,10 @@
-"""Commands that look into sessions: `analyze`, `compare`, `plot`, `report`."""
+"""Commands that look into sessions: `analyze`, `plot`, `report`."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,20 @@ import msgspec
 import typer
 
 from mdcapture.analysis.kinds import Kind  # noqa: TC001  # typer reads the annotations when it runs
-from mdcapture.cli.options import Json, LakeFolder, OutputFormat, chosen_format, lake_root
-from mdcapture.errors import StorageError
+from mdcapture.cli.options import Json, LakeFolder, OutputFormat, chosen_format, lake_name
+from mdcapture.config import parse_duration
+from mdcapture.errors import StorageError, UsageError
+from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mdcapture.analysis.result import Analysis
     from mdcapture.session import Session
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "ContractNames", "RegularHours", "Zone", "analyze_all", "only", "opened", "tell", "writable"]
+
+_LATEST = "latest"
 
 SessionRef = Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest.")]
 ContractNames = Annotated[
@@ -32,7 +40,7 @@ Zone = Annotated[str, typer.Option("--zone", metavar="ZONE", help="The clock's t
 
 
 def analyze(
-    session: SessionRef = "latest",
+    session: SessionRef = _LATEST,
     lake: LakeFolder = None,
     *,
     contract: ContractNames = None,
@@ -43,47 +51,92 @@ def analyze(
         str | None, typer.Option(metavar="TIME", help="Figures of each interval of this length, as 5m.")
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeat for several.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All sessions, each contract for itself, on all processors of this machine.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="With --all: on this Dask cluster, as tcp://host:8786.")
+    ] = None,
     format_: OutputFormat = None,
     json: Json = False,
 ) -> None:
     """Compute every metric that a session's data support: what, how large, of how many, and why not."""
+    from mdcapture.analysis.analyze import analyze as computed
+    from mdcapture.analysis.analyze import analyze_contract
+    from mdcapture.analysis.result import known_metrics
     from mdcapture.cli.output import write_records
-
-    form = chosen_format(format_, json=json).value
-    analysis = _session(lake, session).analyze(contract, start, end, regular_hours=regular_hours, every=every)
-    if metric:
-        analysis = analysis.only(metric)
-    if form == "table" and not metric:
-        typer.echo(str(analysis))
-    elif form == "json":
-        typer.echo(msgspec.json.encode(analysis.to_dict()).decode())
-    else:
-        write_records(analysis.frame().to_dicts(), chosen_format(format_, json=json).value)
-
-
-def compare(
-    sessions: Annotated[list[str], typer.Argument(metavar="SESSION…", help="The first is compared with each other.")],
-    lake: LakeFolder = None,
-    *,
-    contract: ContractNames = None,
-    regular_hours: RegularHours = False,
-    every: Annotated[str, typer.Option(metavar="TIME", help="Cut the sessions into intervals of this length.")] = "5m",
-    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeat for several.")] = None,
-    format_: OutputFormat = None,
-    json: Json = False,
-) -> None:
-    """Compare sessions: means over intervals, their difference, and its 95 % interval by the bootstrap."""
-    from mdcapture.analysis.compare import compare as compared
-    from mdcapture.analysis.result import shown
-    from mdcapture.cli.output import write_records
+    from mdcapture.cli.progress import counting
 
     form = chosen_format(format_, json=json)
-    found = [_session(lake, one) for one in sessions]
-    analyses = [one.analyze(contract, regular_hours=regular_hours, every=every) for one in found]
-    rows = compared([one.only(metric) if metric else one for one in analyses]).to_dicts()
-    if form.value == "table":
-        rows = [{name: shown(each) if isinstance(each, float) else each for name, each in row.items()} for row in rows]
-    write_records(rows, chosen_format(format_, json=json).value)
+    every_ns = None if every is None else round(parse_duration(every) * NS_PER_S)
+    asked = partial(computed, start=start, end=end, regular_hours=regular_hours, every_ns=every_ns)
+    known_metrics(metric or ())
+    _check_all(session, cluster, everything=everything)
+    if everything:
+        task = partial(analyze_contract, start=start, end=end, regular_hours=regular_hours, every_ns=every_ns)
+        analyses, failures = analyze_all(lake, contract, cluster, task)
+    else:
+        with counting("groups of figures") as progress:
+            analyses, failures = [asked(opened(lake, session), contract, progress=progress)], []
+    chosen = only(analyses, metric)
+    if form.value == "table" and not metric:
+        typer.echo("\n".join(map(str, chosen)))
+    elif form.value == "json":
+        values = [one.to_dict() for one in chosen]
+        typer.echo(msgspec.json.encode(values if everything else values[0]).decode())
+    else:
+        write_records([row for one in chosen for row in one.frame().to_dicts()], form.value)
+    tell(failures)
+
+
+def only(analyses: Sequence[Analysis], metrics: list[str] | None) -> list[Analysis]:
+    """The analyses with these metrics alone; without them, with all."""
+    return [one.only(metrics) for one in analyses] if metrics else list(analyses)
+
+
+def tell(failures: Sequence[str]) -> None:
+    """Say what went wrong, and end with the code for it.
+
+    Raises:
+        typer.Exit: Something did.
+    """
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _check_all(session: str, cluster: str | None = None, *, everything: bool = True) -> None:
+    if everything and session != _LATEST:
+        raise UsageError(f"--all and {session} exclude each other: nothing was computed")
+    if cluster is not None and not everything:
+        raise UsageError("--cluster needs --all: one session is analysed here")
+
+
+def analyze_all(
+    lake: str | None,
+    contracts: list[str] | None,
+    cluster: str | None,
+    function: Callable[[Session, str], Analysis],
+) -> tuple[list[Analysis], list[str]]:
+    """The analyses of all sessions that hold anything, and what went wrong with which."""
+    from mdcapture.cli.progress import counting
+    from mdcapture.interop.cluster import dask_workers, worker_processes
+    from mdcapture.session import open_lake
+
+    opened = open_lake(lake_name(lake))
+    sessions = [one.session_id for one in opened.sessions() if one.start_ns is not None]
+    found, failures = [], []
+    workers = worker_processes() if cluster is None else dask_workers(cluster)
+    with workers as executor, counting("analyses") as progress:
+        tasks = opened.map(function, sessions=sessions, contracts=contracts, executor=executor)
+        for number, done in enumerate(tasks, 1):
+            progress(number)
+            if done.value is None:
+                failures.append(f"{done.session_id}, {done.contract_id}: {done.error}")
+            else:
+                found.append(done.value)
+    return found, failures
 
 
 def plot(
@@ -104,17 +157,20 @@ def plot(
     from mdcapture.analysis.analyze import extracts
     from mdcapture.analysis.pictures import draw
     from mdcapture.charts.drawing import save
+    from mdcapture.cli.progress import counting
 
-    path = _writable(output or Path(f"{kind}.png"))
-    parts = extracts(_session(lake, session), contract, start, end, regular_hours=regular_hours)
-    save(draw(kind, parts, zone), path)
+    path = writable(output or Path(f"{kind}.png"))
+    with counting("charts"):
+        parts = extracts(opened(lake, session), contract, start, end, regular_hours=regular_hours)
+        save(draw(kind, parts, zone), path)
     typer.echo(str(path))
 
 
 def report(
-    session: SessionRef = "latest",
+    session: SessionRef = _LATEST,
     lake: LakeFolder = None,
     *,
+    everything: Annotated[bool, typer.Option("--all", help="The whole lake: coverage, sessions, quality.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     contract: ContractNames = None,
     start: From = None,
@@ -122,17 +178,32 @@ def report(
     regular_hours: RegularHours = False,
     zone: Zone = "UTC",
 ) -> None:
-    """Write a session's report: one page with story, figures and charts, that needs no network."""
-    from mdcapture.report.page import report as page
+    """Write the report of a session, or of the whole lake: one page that needs no network."""
+    from mdcapture.cli.progress import counting
+    from mdcapture.lake.files import replace_file
 
-    _writable(output)
+    writable(output)
     command = shlex.join(["mdcapture", *sys.argv[1:]])
-    text = page(_session(lake, session), contract, start, end, regular_hours=regular_hours, zone=zone, command=command)
-    output.write_text(text, encoding="utf-8")
+    if everything:
+        from mdcapture.report.lake import lake_report
+        from mdcapture.session import open_lake
+
+        _check_all(session)
+        if contract or start or end or regular_hours:
+            raise UsageError("--all is of all contracts and times: nothing was computed")
+        with counting("sessions") as progress:
+            text = lake_report(open_lake(lake_name(lake)), zone=zone, command=command, progress=progress)
+    else:
+        from mdcapture.report.page import report as page
+
+        with counting("charts") as progress:
+            drawn = partial(page, regular_hours=regular_hours, zone=zone, command=command, progress=progress)
+            text = drawn(opened(lake, session), contract, start, end)
+    replace_file(output, [text.encode()])
     typer.echo(str(output))
 
 
-def _writable(path: Path) -> Path:
+def writable(path: Path) -> Path:
     """The path, if it can be written: to find out after a minute's work would be too late.
 
     Raises:
@@ -148,10 +219,11 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _session(lake: str | None, ref: str) -> Session:
+def opened(lake: str | None, ref: str) -> Session:
+    """A session of the lake."""
     from mdcapture.session import open_lake
 
-    return open_lake(lake_root(lake)).session(ref)
+    return open_lake(lake_name(lake)).session(ref)
 
 
-COMMANDS = (analyze, compare, plot, report)
+COMMANDS = (analyze, plot, report)

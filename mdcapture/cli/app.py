@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mdcapture.cli import analysing, capturing, exporting, keeping, reading, replaying, settings, watching
+from mdcapture.cli import (
+    analysing,
+    capturing,
+    comparing,
+    exporting,
+    keeping,
+    publishing,
+    reading,
+    replaying,
+    settings,
+    showing,
+    watching,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is there in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 not found, 4 gateway unreachable, 5 gateway refused, "
-    "6 storage, 130 interrupted.",
+    "6 storage, 7 database, 130 interrupted.",
 )
 
 
@@ -62,7 +74,18 @@ def _root(
         os.environ["MDCAPTURE_DEBUG"] = "1"
 
 
-for commands in (capturing, reading, analysing, exporting, replaying, keeping, watching):
+for commands in (
+    capturing,
+    reading,
+    analysing,
+    comparing,
+    exporting,
+    publishing,
+    replaying,
+    keeping,
+    watching,
+    showing,
+):
     for command in commands.COMMANDS:
         app.command()(_until_nobody_reads(command))
 app.command("import")(_until_nobody_reads(capturing.import_))

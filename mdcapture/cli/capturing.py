@@ -21,19 +21,20 @@ from mdcapture.cli.options import (
     OutputFormat,
     Username,
     chosen_format,
+    lake_name,
     lake_root,
 )
 from mdcapture.config import load_config, read_api_key
 from mdcapture.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
     from mdcapture.config import Config
     from mdcapture.gateway.rest import Listing
 
-__all__ = ["COMMANDS", "COUNTS", "import_", "print_summary"]
+__all__ = ["COMMANDS", "COUNTS", "import_", "print_summary", "troubles_of"]
 
 
 def capture(
@@ -63,6 +64,14 @@ def capture(
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve figures for Prometheus at this port of this machine; 0 for any.")
     ] = None,
+    upload: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keep a copy of what is sealed there, as s3://bucket/prefix (see the docs)."),
+    ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Publish to this database meanwhile, as postgresql://user@host/database."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Capture quotes, trades and market depth until interrupted.
@@ -88,8 +97,12 @@ def capture(
         "log_file": None if log_file is None else str(log_file),
         "log_format": log_format,
         "metrics_port": metrics_port,
+        "upload": upload,
+        "publish": publish,
     }
-    settings, key = _who(load_config(arguments | _pairs(setting), file=config).config)
+    pairs = _pairs(setting)
+    spelt = _OPTIONS | dict.fromkeys(pairs, "--set")
+    settings, key = _who(load_config(arguments | pairs, spelt=spelt, file=config).config)
     start_log(settings, [key], debug=bool(os.environ.get("MDCAPTURE_DEBUG")))
     signal.signal(signal.SIGHUP, lambda *_: reopen_log())
     with Recorder(settings, api_key=key) as recorder:
@@ -97,33 +110,48 @@ def capture(
         signal.signal(signal.SIGINT, _Interrupt(recorder.stop))
         recorder.start()
         captured = show_statistics(recorder, how=stats, every_s=settings.stats_s)
-    print_summary(msgspec.structs.asdict(captured), json=json)
+    print_summary(Path(settings.lake), msgspec.structs.asdict(captured), json=json)
 
 
 def import_(
-    tape: Annotated[str, typer.Argument(metavar="TAPE", help="A tape (plain, .zst, .gz), or - for standard input.")],
+    tape: Annotated[
+        str,
+        typer.Argument(
+            metavar="TAPE",
+            help="A tape (plain, .zst, .gz), - for standard input, or an old database: a file, or a URL.",
+        ),
+    ],
     lake: LakeFolder = None,
     *,
+    again: Annotated[bool, typer.Option("--again", help="Import what the lake has already once more.")] = False,
     json: Json = False,
 ) -> None:
-    """Import a tape (lines of a receive time in nanoseconds, a space, and a hub record), or an old SQLite file.
+    """Import a tape (lines of a receive time in nanoseconds, a space, and a hub record), or an old system's database.
 
-    A SQLite file gives a session for each that it holds; what is in the lake already is not imported again.
+    That is its SQLite file, or postgresql://user@host/database with the password in PGPASSWORD or ~/.pgpass. A database
+    gives a session for each that it holds, and of one that has grown the new rows. What is in the lake already is not
+    imported twice: a tape is known by its checksum (not from standard input).
     """
     from mdcapture.cli.progress import counting
     from mdcapture.interop.importing import import_tape
+    from mdcapture.interop.postgres.connection import is_postgres
+    from mdcapture.interop.postgres.moving import import_postgres
     from mdcapture.interop.sqlite import import_sqlite, is_sqlite
 
     with counting("messages") as progress:
         if is_sqlite(tape):
-            manifests = import_sqlite(tape, lake_root(lake), progress=progress)
+            manifests = import_sqlite(tape, lake_root(lake), again=again, progress=progress)
+        elif is_postgres(tape):
+            manifests = import_postgres(tape, lake_root(lake), again=again, progress=progress)
         else:
-            manifests = [import_tape(tape, lake_root(lake), progress=progress)]
+            manifests = [import_tape(tape, lake_root(lake), again=again, progress=progress)]
     if not manifests:
         typer.echo(f"{tape}: all of it is in the lake already", err=True)
     for manifest in manifests:
         counts = {name: manifest.counts.get(name, 0) for name in COUNTS}
-        print_summary({"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json)
+        print_summary(
+            lake_root(lake), {"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json
+        )
 
 
 def simulate(
@@ -140,7 +168,9 @@ def simulate(
     pack: Annotated[bool, typer.Option("--pack", help="Pack records into frames, and split them, at random.")] = False,
     fault: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND[:STREAM][@S][+S]", help="Let something go wrong; repeat for more (see the docs)."),
+        typer.Option(
+            metavar="KIND[:STREAM][@S][+S]", help="Let something go wrong; repeat for more (docs/simulator.md)."
+        ),
     ] = None,
     fault_rate: Annotated[float, typer.Option(help="Random faults a minute.")] = 0.0,
     rate_limits: Annotated[bool, typer.Option("--rate-limits", help="Hold clients to the REST limits.")] = False,
@@ -159,7 +189,7 @@ def simulate(
         SimulatorConfig(
             tape=tape,
             session=session,
-            lake=str(lake_root(lake)),
+            lake=lake_name(lake),
             speed=parse_speed(speed),
             contracts=tuple(contract or ()),
             rate=rate,
@@ -214,11 +244,12 @@ def demo(
     from mdcapture.demo import CONTRACTS, run_demo
 
     duration_s = duration or _DEMO_S
+    lake = folder / "lake"
     typer.echo(f"Capturing {', '.join(CONTRACTS)} from a local gateway for {duration_s:g} s …", err=True)
     made = run_demo(folder, duration_s, lambda recorder: show_statistics(recorder, how="auto", every_s=1.0))
-    lake = folder / "lake"
     query = "select contract_id, count(*) as trades, sum(volume) as lots, max(price) as high from trades group by 1"
     print_summary(
+        lake,
         {"session_id": made.session.session_id, "status": made.session.status, **dict.fromkeys(COUNTS, 0)}
         | made.session.counts,
         json=False,
@@ -232,6 +263,9 @@ def demo(
 
 COMMANDS = (capture, demo, simulate, contracts)
 _DEMO_S = 20.0
+_OPTIONS = {"duration_s": "--duration", "metrics_port": "--metrics-port", "log_format": "--log-format"}
+"""Options whose values a setting's rules may refuse."""
+
 COUNTS = ("messages", "quotes", "trades", "depth", "rejects", "incidents")
 
 
@@ -276,10 +310,23 @@ class _Interrupt:
         self._stop()
 
 
-def print_summary(summary: dict[str, Any], *, json: bool) -> None:
-    """The counts of one session, as JSON or as a line for people."""
+def print_summary(root: Path, summary: dict[str, Any], *, json: bool) -> None:
+    """The counts of one session, as JSON or as a line for people, who are told of the incidents that matter."""
     if json:
         typer.echo(msgspec.json.encode(summary).decode())
     else:
-        counts = ", ".join(f"{summary[name]:,} {name}" for name in COUNTS)
-        typer.echo(f"{summary['session_id']} ({summary['status']}): {counts}")
+        from mdcapture.lake.manifest import read_manifest
+
+        counts = [f"{summary[name]:,} {name}" for name in COUNTS if name != "incidents"]
+        troubles = troubles_of(read_manifest(root, summary["session_id"]).incidents)
+        found = ", ".join([*counts, *(f"{count:,} {name}" for name, count in troubles.items())])
+        typer.echo(f"{summary['session_id']} ({summary['status']}): {found}")
+
+
+def troubles_of(incidents: Mapping[str, int]) -> dict[str, int]:
+    """Incidents by kind to gaps, and to all else that is no routine."""
+    from mdcapture.lake.schema import GAP_KINDS, ROUTINE_KINDS
+
+    gaps = sum(incidents.get(kind, 0) for kind in GAP_KINDS)
+    routine = sum(incidents.get(kind, 0) for kind in ROUTINE_KINDS)
+    return {"gaps": gaps, "other troubles": sum(incidents.values()) - gaps - routine}

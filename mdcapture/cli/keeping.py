@@ -11,20 +11,22 @@ import msgspec
 import typer
 
 from mdcapture.cli.capturing import COUNTS, print_summary
-from mdcapture.cli.options import Json, LakeFolder, lake_root
+from mdcapture.cli.options import Json, LakeFolder, lake_name, lake_root
 from mdcapture.config import parse_duration
 from mdcapture.errors import UsageError
 
 if TYPE_CHECKING:
     from mdcapture.lake.manifest import Manifest
+    from mdcapture.lake.verify import Proof
 
 __all__ = ["COMMANDS"]
 
 _NS_PER_S = 1_000_000_000
+_ALL = "all"
 
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest.")]
 Sessions = Annotated[
-    list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids, unique prefixes, or latest; all without.")
+    list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids, unique prefixes, latest or all; all without.")
 ]
 
 
@@ -38,41 +40,52 @@ def verify(
     """Prove from the files alone that sessions hold all that they say; exit code 1 if one does not.
 
     Files and checksums, rows and their order, every message once, every entry a row or a reject. A session that is
-    being recorded is proven as far as it is sealed.
+    being recorded is proven as far as it is sealed, and the result says how far that is.
     """
     from mdcapture.cli.progress import counting
     from mdcapture.lake.catalog import open_catalog
-    from mdcapture.lake.verify import verify as verify_session
+    from mdcapture.lake.verify import prove
 
-    root = lake_root(lake)
-    catalog = open_catalog(root)
-    ids = list(dict.fromkeys(map(catalog.find, sessions))) if sessions else catalog.session_ids()
-    found = {}
+    catalog = open_catalog(lake_name(lake))
+    every = not sessions or _ALL in sessions
+    ids = catalog.session_ids() if every else list(dict.fromkeys(map(catalog.find, sessions or ())))
+    proofs = []
     with counting("sessions verified") as progress:
         for number, session_id in enumerate(ids, 1):
-            found[session_id] = verify_session(root, session_id, deep=deep)
+            proofs.append(prove(catalog.root, session_id, deep=deep))
             progress(number)
-    ok = not any(found.values())
+    ok = all(proof.ok for proof in proofs)
     if json:
-        rows = [{"session_id": one, "ok": not wrong, "problems": wrong} for one, wrong in found.items()]
+        rows = [{"session_id": one.session_id, "ok": one.ok, **msgspec.structs.asdict(one)} for one in proofs]
         typer.echo(msgspec.json.encode({"ok": ok, "sessions": rows}).decode())
     else:
-        for session_id, problems in found.items():
-            typer.echo(f"{session_id}: {f'{len(problems)} problems' if problems else 'ok'}")
-            for problem in problems:
+        for proof in proofs:
+            typer.echo(f"{proof.session_id}: {_verdict(proof)}")
+            for problem in proof.problems:
                 typer.echo(f"  {problem}")
     if not ok:
         raise typer.Exit(1)
+
+
+def _verdict(proof: Proof) -> str:
+    found = f"{len(proof.problems)} problems" if proof.problems else "ok"
+    if proof.status != "open":
+        return found
+    return (
+        f"{found} so far, it is still open: {proof.proven:,} messages are proven, and {proof.waiting:,} in the journal "
+        "not yet looked at"
+    )
 
 
 def recover(lake: LakeFolder = None, *, json: Json = False) -> None:
     """Seal what a crash left in the journal. Every start of a capture or an import does this by itself."""
     from mdcapture.lake.seal import recover as recover_lake
 
-    recovered = recover_lake(lake_root(lake))
+    root = lake_root(lake)
+    recovered = recover_lake(root)
     for manifest in recovered:
         counts = {name: manifest.counts.get(name, 0) for name in COUNTS}
-        print_summary({"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json)
+        print_summary(root, {"session_id": manifest.session_id, **counts, "status": manifest.state}, json=json)
     if not recovered:
         typer.echo("nothing to recover", err=True)
 
@@ -88,7 +101,7 @@ def compact(session: Session, lake: LakeFolder = None) -> None:
 
 
 def backup(
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="The folder of the copy.")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="The copy: a folder, or s3://bucket/prefix.")],
     lake: LakeFolder = None,
     *,
     json: Json = False,
@@ -96,13 +109,14 @@ def backup(
     """Bring a copy of the lake up to date, also while it is recorded; the copy is a lake.
 
     Only what is not there yet is copied. Sessions that were pruned stay in the copy. Prove it by `mdcapture verify
-    --lake DEST`; exit code 1 if a session could not be copied because it is damaged.
+    --lake DEST`; exit code 1 if a session could not be copied because it is damaged. With --lake s3://… it comes back.
     """
     from mdcapture.cli.progress import counting
     from mdcapture.lake.backup import back_up
+    from mdcapture.lake.remote import locate
 
     with counting("bytes copied") as progress:
-        done = back_up(lake_root(lake), destination, progress=progress)
+        done = back_up(locate(lake_name(lake)), locate(destination), progress=progress)
     if json:
         typer.echo(msgspec.json.encode(done).decode())
     else:
@@ -123,7 +137,7 @@ def prune(
     ] = None,
     keep: Annotated[int | None, typer.Option(help="Never one of the newest so many.", min=0)] = None,
     backed_up: Annotated[
-        Path | None, typer.Option(metavar="DEST", help="Only those whose every file is in this backup, too.")
+        str | None, typer.Option(metavar="DEST", help="Only those whose every file is in this backup, too.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
@@ -150,10 +164,11 @@ def prune(
 
 
 def _prunable(
-    root: Path, sessions: list[str] | None, older_than_s: float | None, keep: int | None, backup: Path | None
+    root: Path, sessions: list[str] | None, older_than_s: float | None, keep: int | None, backup: str | None
 ) -> list[Manifest]:
     from mdcapture.lake.catalog import open_catalog
     from mdcapture.lake.prune import prunable
+    from mdcapture.lake.remote import locate
 
     if not sessions and older_than_s is None and keep is None:
         raise UsageError("nothing says what to remove: name sessions, or give --older-than or --keep")
@@ -162,7 +177,7 @@ def _prunable(
         ids=[open_catalog(root).find(one) for one in sessions] if sessions else None,
         before_ns=None if older_than_s is None else time.time_ns() - int(older_than_s * _NS_PER_S),
         keep=keep,
-        backup=backup,
+        backup=None if backup is None else locate(backup),
     )
 
 

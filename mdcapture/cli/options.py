@@ -12,7 +12,7 @@ from mdcapture.config import load_config, parse_duration
 from mdcapture.errors import UsageError
 
 __all__ = ["Contracts", "Duration", "Format", "Gateway", "HubUrl", "Json", "LakeFolder", "OutputFormat", "Username"]
-__all__ += ["chosen_format", "lake_root", "time_ns"]
+__all__ += ["chosen_format", "lake_name", "lake_root", "time_ns"]
 
 
 class Format(StrEnum):
@@ -25,7 +25,8 @@ class Format(StrEnum):
 
 
 LakeFolder = Annotated[
-    str | None, typer.Option("--lake", metavar="DIR", help="The lake's folder.  [default: MDCAPTURE_LAKE or ./data]")
+    str | None,
+    typer.Option("--lake", metavar="DIR|URL", help="A folder, or s3://…  [default: MDCAPTURE_LAKE or ./data]"),
 ]
 OutputFormat = Annotated[Format | None, typer.Option("--format", help="How the result is printed.  [default: table]")]
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
@@ -47,9 +48,21 @@ Duration = Annotated[
 ]
 
 
-def lake_root(folder: str | None) -> Path:
-    """The lake's folder: what was said, or what the configuration says."""
-    return Path(load_config({"lake": folder}).config.lake)
+def lake_name(text: str | None) -> str:
+    """The lake, for those who read it: what was said, or what the configuration says; a folder or a URL."""
+    return load_config({"lake": text}).config.lake
+
+
+def lake_root(text: str | None) -> Path:
+    """The lake's folder, for those who write there.
+
+    Raises:
+        UsageError: It is none, but a URL.
+    """
+    name = lake_name(text)
+    if "://" in name:
+        raise UsageError("this needs a lake in a folder: elsewhere it is only read (`mdcapture backup` copies)")
+    return Path(name)
 
 
 def chosen_format(given: Format | None, *, json: bool) -> Format:

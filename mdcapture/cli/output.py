@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["TABLE_ROWS", "OutputFormat", "write_rows"]
+__all__ = ["TABLE_ROWS", "OutputFormat", "harmless", "write_records", "write_rows"]
 
 OutputFormat = Literal["table", "json", "jsonl", "csv"]
 
@@ -162,7 +162,7 @@ def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: 
     widest = _CELL_WIDTH if terminal else _PLAIN_WIDTH
     for place, name in enumerate(columns):
         values = [row[place] for row in rows]
-        cells = [Text(_harmless(value)) for value in [name, *values]]
+        cells = [Text(harmless(value)) for value in [name, *values]]
         width = min(max(cell.cell_len for cell in cells), widest)
         left -= width + _GAP
         if left < -_GAP and fitting:
@@ -180,6 +180,6 @@ def _numeric(values: Sequence[object]) -> bool:
     return bool(given) and all(isinstance(value, int | float | Decimal) for value in given)
 
 
-def _harmless(value: object) -> str:
+def harmless(value: object) -> str:
     """A value as text (null as nothing): what the feed sent must not steer the terminal, nor break the line."""
     return "" if value is None else _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(value))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdcapture.cli.capturing import COUNTS
-from mdcapture.cli.options import Json, LakeFolder, OutputFormat, chosen_format, lake_root
+from mdcapture.cli.capturing import COUNTS, troubles_of
+from mdcapture.cli.options import Format, Json, LakeFolder, OutputFormat, chosen_format, lake_name
 
 if TYPE_CHECKING:
     from mdcapture.lake.catalog import Snapshot
@@ -29,8 +31,9 @@ def sessions(lake: LakeFolder = None, *, format_: OutputFormat = None, json: Jso
     from mdcapture.cli.output import write_records
     from mdcapture.session import open_lake
 
-    rows = [_row(session.snapshot()) for session in open_lake(lake_root(lake)).sessions()]
-    write_records(rows, chosen_format(format_, json=json).value)
+    output = chosen_format(format_, json=json)
+    row = _line if output is Format.TABLE else _row
+    write_records([row(session.snapshot()) for session in open_lake(lake_name(lake)).sessions()], output.value)
 
 
 def _row(session: Snapshot) -> dict[str, Any]:
@@ -41,6 +44,25 @@ def _row(session: Snapshot) -> dict[str, Any]:
         "end_ns": session.end_ns,
         "contracts": [contract.contract_id for contract in session.contracts],
         **{name: session.counts.get(name, 0) for name in COUNTS},
+    }
+
+
+def _line(session: Snapshot) -> dict[str, Any]:
+    """A session for people: times that can be read, and of the incidents those that matter."""
+    from mdcapture.wire.timestamps import NS_PER_S, format_ns
+
+    row = _row(session)
+    start_ns, end_ns = row.pop("start_ns"), row.pop("end_ns")
+    kinds = Counter(session.manifest.incidents)
+    kinds.update(session.tail["incidents"]["kind"].to_pylist())
+    del row["incidents"]
+    return {
+        "session_id": row.pop("session_id"),
+        "status": row.pop("status"),
+        "start (UTC)": start_ns and format_ns(start_ns, 0)[: len("2026-08-19T13:30:00")].replace("T", " "),
+        "duration": start_ns and timedelta(seconds=round((end_ns - start_ns) / NS_PER_S)),
+        **row,
+        **troubles_of(kinds),
     }
 
 
@@ -67,10 +89,10 @@ def sql(
     session is in the answer, at most a second old. Name the column raw_data to have each row's original JSON.
     """
     from mdcapture.cli.output import TABLE_ROWS, write_rows
-    from mdcapture.lake.catalog import open_catalog
+    from mdcapture.interop.opening import open_catalog
     from mdcapture.query.sql import Database
 
-    catalog = open_catalog(lake_root(lake))
+    catalog = open_catalog(lake_name(lake))
     only = None if session is None else [catalog.find(session)]
     text = sys.stdin.read() if query == "-" else query
     engine: type[Database] = Database

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from mdcapture.cli.options import LakeFolder, lake_root, time_ns
+from mdcapture.cli.options import LakeFolder, lake_name, time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def _source(text: str, lake: str | None) -> Session | str:
     from mdcapture.gateway.tape import STDIN
     from mdcapture.session import open_lake
 
-    return text if text == STDIN or Path(text).is_file() else open_lake(lake_root(lake)).session(text)
+    return text if text == STDIN or Path(text).is_file() else open_lake(lake_name(lake)).session(text)
 
 
 def _name(event: Event) -> str:

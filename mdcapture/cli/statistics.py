@@ -48,7 +48,7 @@ def show_statistics(recorder: Recorder, *, how: str, every_s: float) -> Captured
     with _screen(how) as screen:
         shown_s = time.monotonic()
         while (captured := recorder.wait(_LOOK_S)) is None:
-            if time.monotonic() - shown_s < every_s or (figures := recorder.figures()) is None:
+            if time.monotonic() - shown_s < every_s or (figures := recorder.figures()) is None or recorder.ending:
                 continue
             shown_s = time.monotonic()
             if screen is not None:
@@ -63,11 +63,11 @@ def show_statistics(recorder: Recorder, *, how: str, every_s: float) -> Captured
 def plain_line(figures: Figures) -> str:
     """The figures as one line."""
     streams = ", ".join(f"{count:,} {name}" for name, count in sorted(figures.rows.items()))
-    lag = "" if figures.lag_ms is None else f", lag {figures.lag_ms:.0f} ms"
+    lag = "" if figures.lag_p50_ms is None else f", lag {figures.lag_p50_ms:.0f} ms"
     return (
         f"{figures.session_id}: {figures.messages:,} messages ({figures.messages_per_s:,.0f}/s; {streams}){lag}, "
         f"journal {figures.journal_mb:.1f} MB, memory {figures.memory_mb:.0f} MB, "
-        f"disk {figures.disk_free_mb / 1024:.1f} GB free, {figures.incidents} incidents"
+        f"disk {figures.disk_free_mb / 1024:.1f} GB free, {figures.gaps:,} gaps"
         + ("" if figures.connected else ", NOT CONNECTED")
     )
 
@@ -92,14 +92,15 @@ def _table(figures: Figures) -> Table:
     for stream, count in sorted(figures.rows.items()):
         table.add_row(f"  {stream}", f"{count:,}", f"{figures.rows_per_s.get(stream, 0):,.0f}")
     table.add_section()
-    for contract_id, price in sorted(figures.last_price.items()):
-        table.add_row(contract_id, f"{price:g}", "")
+    for contract in figures.contracts:
+        if contract.last_price is not None:
+            table.add_row(contract.contract_id, f"{contract.last_price:g}", "")
     table.add_section()
-    table.add_row("lag", "" if figures.lag_ms is None else f"{figures.lag_ms:.1f} ms", "")
+    table.add_row("lag", "" if figures.lag_p50_ms is None else f"{figures.lag_p50_ms:.1f} ms", "")
     table.add_row("journal, unsealed", f"{figures.journal_mb:.1f} MB", f"{figures.flush_delay_ms:.1f} ms behind")
     table.add_row("memory", f"{figures.memory_mb:.0f} MB", "")
     table.add_row("disk left", f"{figures.disk_free_mb / 1024:.1f} GB", "")
-    table.add_row("incidents", f"{figures.incidents:,}", "")
+    table.add_row("gaps", f"{figures.gaps:,}", "")
     if figures.dropped:
         table.add_row("passed handlers by", f"{figures.dropped:,}", "")
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -15,6 +15,7 @@ from mdcapture.errors import NotFoundError
 
 if TYPE_CHECKING:
     from mdcapture.capture.doctor import Check
+    from mdcapture.capture.recordings import Recording
     from mdcapture.config import Config
 
 __all__ = ["COMMANDS"]
@@ -30,39 +31,33 @@ def health(
 ) -> None:
     """Say how the recorders of a lake fare: exit code 0 if all is well, 1 if not, 3 if nothing is recorded.
 
-    The figures are those that a recorder publishes each second; older ones than ten seconds are no sign of life.
+    A recorder that has died is noticed at once, by its lock; one that hangs, by figures older than ten seconds.
     """
     from mdcapture.capture.health import unfinished
+    from mdcapture.capture.recordings import look
+    from mdcapture.lake.layout import meant
 
     root = lake_root(lake)
-    ids = [one for one in unfinished(root) if session is None or one.startswith(session)]
+    recorded = unfinished(root)
+    ids = recorded if session is None else meant(session, recorded)
     if not ids:
         what = "no session is" if session is None else f"no session {session} is"
         raise NotFoundError(f"{what} being recorded in {root}")
-    reports = [_report(root, one) for one in ids]
-    ok = all(report["ok"] for report in reports)
+    found = [look(root, one, time.time_ns()) for one in ids]
+    ok = all(one.ok for one in found)
     if json:
-        typer.echo(msgspec.json.encode({"ok": ok, "sessions": reports}).decode())
+        typer.echo(msgspec.json.encode({"ok": ok, "sessions": found}).decode())
     else:
-        typer.echo("\n".join(line for report in reports for line in _lines(report)))
+        typer.echo("\n".join(line for one in found for line in _lines(one)))
     if not ok:
         raise typer.Exit(1)
 
 
-def _report(root: Path, session_id: str) -> dict[str, Any]:
-    from mdcapture.capture.health import problems, read_status
-
-    figures = read_status(root, session_id)
-    found = problems(figures, time.time_ns())
-    return {"session_id": session_id, "ok": not found, "problems": found, "figures": figures}
-
-
-def _lines(report: dict[str, Any]) -> list[str]:
+def _lines(one: Recording) -> list[str]:
     from mdcapture.cli.statistics import plain_line
 
-    figures = report["figures"]
-    title = f"{report['session_id']}: no figures" if figures is None else plain_line(figures)
-    return [title, *(f"  {problem}" for problem in report["problems"])]
+    title = f"{one.session_id}: no figures" if one.figures is None else plain_line(one.figures)
+    return [title, *(f"  {problem}" for problem in one.problems)]
 
 
 def doctor(lake: LakeFolder = None, gateway: Gateway = None, username: Username = None, *, json: Json = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from ipaddress import ip_address
 from typing import Final, NamedTuple
@@ -17,6 +18,7 @@ PRESETS: Final = {
 }
 """Gateways by name; every other plain name is a firm's, at `api.<firm>.projectx.com`."""
 
+_NEARLY: Final = 0.75
 _FIRM: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _HUB_PATH: Final = "/hubs/market"
 _HUB_SCHEMES: Final = {"https": "wss", "http": "ws", "wss": "wss", "ws": "ws"}
@@ -38,9 +40,14 @@ def endpoints(gateway: str, hub: str | None = None) -> Endpoints:
         hub: The URL of the market hub; by default the API's, with `rtc` for `api` in the host's first name.
 
     Raises:
-        UsageError: A URL can't be one of a gateway.
+        UsageError: A URL can't be one of a gateway, or a name is nearly that of a preset.
     """
     name = gateway.strip().lower()
+    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=_NEARLY)
+    if near and name not in PRESETS:
+        raise UsageError(
+            f"--gateway {name}: did you mean {near[0]}? (A firm of just that name is https://api.{name}.projectx.com)"
+        )
     firm = f"https://api.{name}.projectx.com" if _FIRM.fullmatch(name) else gateway.strip()
     api = _split(PRESETS.get(name, firm), ("https", "http"), "--gateway")
     if hub is None:

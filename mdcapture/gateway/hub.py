@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine, Iterable
 
-__all__ = ["Hub", "HubEvents", "Subscription", "TokenSource"]
+__all__ = ["METHODS", "TARGETS", "Hub", "HubEvents", "Subscription", "TokenSource"]
 
-_METHODS: Final[dict[Stream, str]] = {
+METHODS: Final[dict[Stream, str]] = {
     "quotes": "ContractQuotes",
     "trades": "ContractTrades",
     "depth": "ContractMarketDepth",
 }
+"""What the hub's methods call the streams, after `Subscribe` or `Unsubscribe`."""
+TARGETS: Final[dict[str, Stream]] = {"GatewayQuote": "quotes", "GatewayTrade": "trades", "GatewayDepth": "depth"}
+"""The streams of the messages that the hub sends."""
 _UNANSWERED: Final = 3
 
 
@@ -278,7 +281,7 @@ class Hub:
 
             self._tell(IncidentKind.SUBSCRIBING, sent_ns, None, subscription=subscription)
             try:
-                refusal = await connection.invoke(f"Subscribe{_METHODS[stream]}", contract_id, succeeded)
+                refusal = await connection.invoke(f"Subscribe{METHODS[stream]}", contract_id, succeeded)
             except TimeoutError as error:
                 refusal = str(error)
                 unanswered += 1
@@ -292,7 +295,7 @@ class Hub:
     async def _let_go(self, connection: Connection, subscription: Subscription) -> None:
         stream, contract_id = subscription
         with suppress(TimeoutError):
-            await connection.invoke(f"Unsubscribe{_METHODS[stream]}", contract_id)
+            await connection.invoke(f"Unsubscribe{METHODS[stream]}", contract_id)
 
     async def _renew(self, connection: Connection, subscription: Subscription) -> None:
         await self._let_go(connection, subscription)

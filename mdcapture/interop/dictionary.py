@@ -26,7 +26,7 @@ _EVERYWHERE: Final = (
     Column("session_id", "string", "", "the session: its UTC start, with a suffix where two began in one second"),
     Column("contract_id", "string", "", "the gateway's id of the contract; null where none could be read"),
 )
-_CATALOG: Final = {
+_MADE: Final = {
     "sessions": (
         Column("status", "string", "", "open, sealed, or recovered after a crash"),
         Column("source", "string", "", "where the messages came from"),
@@ -46,6 +46,19 @@ _CATALOG: Final = {
         Column("symbol_id", "string", "", "the gateway's id of the product"),
         Column("source", "string", "", "where these figures are from"),
     ),
+    "bars": (
+        Column("timestamp", "string", "UTC", "when the bar begins"),
+        Column("symbol", "string", "", "the gateway's id of the contract"),
+        Column("open", "float64", "price", "first price"),
+        Column("high", "float64", "price", "highest price"),
+        Column("low", "float64", "price", "lowest price"),
+        Column("close", "float64", "price", "last price"),
+        Column("volume", "int64", "lots", "lots traded"),
+        Column("buy_volume", "int64", "lots", "lots that buyers took"),
+        Column("sell_volume", "int64", "lots", "lots that sellers took"),
+        Column("trades", "int64", "", "number of trades"),
+        Column("vwap", "float64", "price", "average price, weighted by volume"),
+    ),
 }
 
 
@@ -64,8 +77,8 @@ def dictionary(table: str, schema: pa.Schema) -> list[Entry]:
 
 
 def _declared(table: str) -> dict[str, tuple[str, str]]:
-    if table in TABLES or table in _CATALOG:
-        own = TABLES[table].columns if table in TABLES else _CATALOG[table]
+    if table in TABLES or table in _MADE:
+        own = TABLES[table].columns if table in TABLES else _MADE[table]
         return {column.name: (column.unit, column.meaning) for column in (*_EVERYWHERE, *own)}
     said: dict[str, set[tuple[str, str]]] = {}
     everything = (column for one in TABLES.values() for column in one.columns)

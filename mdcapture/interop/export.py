@@ -6,6 +6,8 @@ leaves is removed. Rows leave in batches, in the order of the lake's files: memo
     trades.csv.zst   one table                      trades.dictionary.csv
     es/              a whole session, a file each   es/dictionary.csv
     es.duckdb        a whole session in one file    es.dictionary.csv
+
+What backtesters read is a folder in their own form, without a dictionary.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import csv
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
@@ -22,6 +25,9 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple
 import pyarrow as pa
 
 from mdcapture.errors import NotFoundError, StorageError, UsageError
+from mdcapture.interop import dbn, hftbacktest, nautilus
+from mdcapture.interop.bars import BARS, bars
+from mdcapture.interop.books import Market, markets
 from mdcapture.interop.dictionary import Entry, dictionary
 from mdcapture.interop.formats import STORE_ERRORS, STORES, STREAMS, SUFFIXES, Part
 from mdcapture.lake.catalog import listed
@@ -31,14 +37,22 @@ from mdcapture.lake.schema import PARTITIONS, TABLES
 from mdcapture.query.dialect import REPLACED, replaced_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from mdcapture.query.sql import Database
 
-__all__ = ["FORMATS", "STDOUT", "Selection", "export"]
+__all__ = ["BACKTESTERS", "FORMATS", "LEVELS", "STDOUT", "Selection", "export"]
 
-FORMATS: Final = (*STREAMS, *STORES)
+BACKTESTERS: Final[dict[str, Callable[[Path, Market, int, Callable[[int], object]], dict[str, int]]]] = {
+    "hftbacktest": hftbacktest.write,
+    "nautilus": nautilus.write,
+    "dbn": dbn.write,
+}
+"""Formats of a folder for a backtester: a function of the folder, a market, the levels of its book, and progress."""
+FORMATS: Final = (*STREAMS, *STORES, *BACKTESTERS)
 """The names of the formats."""
+LEVELS: Final = 10
+"""How many levels a side a backtester's book has, if nothing else is said."""
 STDOUT: Final = "-"
 
 _CATALOG: Final = ("sessions", "contracts")
@@ -59,6 +73,7 @@ class Selection(NamedTuple):
         contract_id: Only the rows of this contract.
         from_ns: Only what was received at this time or later (ns UTC).
         to_ns: Only what was received before this time (ns UTC).
+        bars_ns: Bars of this length (ns), in place of tables.
     """
 
     tables: Sequence[str] = ()
@@ -66,6 +81,7 @@ class Selection(NamedTuple):
     contract_id: str | None = None
     from_ns: int | None = None
     to_ns: int | None = None
+    bars_ns: int | None = None
 
 
 class _Form(NamedTuple):
@@ -82,6 +98,7 @@ def export(
     selection: Selection | None = None,
     *,
     form: str | None = None,
+    levels: int = LEVELS,
     progress: Callable[[int], object] = lambda _: None,
 ) -> dict[str, int]:
     """Export what a database shows.
@@ -92,10 +109,11 @@ def export(
         selection: Which rows; without it, all of them.
         form: One of `FORMATS`, with `.gz` or `.zst` behind those that are text; without it, what the target's suffix
             says, and `parquet` for a folder.
+        levels: How many levels a side a backtester's book has.
         progress: Told of the rows so far, now and then.
 
     Returns:
-        The number of rows by table; a query's result is called `result`.
+        The number of rows by table; a query's result is called `result`, and bars `bars`.
 
     Raises:
         UsageError: The format, the target and the selection do not go together, or the query is wrong.
@@ -104,9 +122,13 @@ def export(
     """
     asked = selection or Selection()
     chosen = _form(str(target), form)
+    if chosen.name in BACKTESTERS:
+        return _export_markets(
+            database, Path(target).expanduser(), asked, name=chosen.name, levels=levels, progress=progress
+        )
     rows: dict[str, int] = {}
     parts = _parts(database, asked, _names(asked, chosen), chosen, rows=rows, progress=progress)
-    single = asked.query is not None or len(asked.tables) == 1
+    single = len(_names(asked, chosen)) == 1
     path = Path(target).expanduser()
     if str(target) == STDOUT:
         if not single or chosen.name in STORES:
@@ -139,10 +161,7 @@ def _export_file(path: Path, part: Part, form: _Form) -> None:
 
 
 def _export_folder(path: Path, parts: Iterator[Part], form: _Form) -> None:
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(f"{path} exists: a whole export goes to a folder of its own; name one that does not exist")
-    with _appearing(path) as temporary:
-        temporary.mkdir()
+    with _appearing_folder(path) as temporary:
         meanings: list[Entry] = []
         for part in _noting(parts, meanings):
             inside = temporary / f"{part.name}{form.suffix}"
@@ -150,6 +169,41 @@ def _export_folder(path: Path, parts: Iterator[Part], form: _Form) -> None:
                 _write(file, part, form)
             _sync(inside)
         _write_dictionary(temporary / "dictionary.csv", meanings)
+
+
+def _export_markets(
+    database: Database,
+    path: Path,
+    selection: Selection,
+    *,
+    name: str,
+    levels: int,
+    progress: Callable[[int], object],
+) -> dict[str, int]:
+    if selection.query is not None or selection.tables or selection.bars_ns is not None:
+        raise UsageError(f"{name} takes books and trades: leave out tables, queries and bars")
+    if str(path) == STDOUT:
+        raise UsageError(f"{name} is a folder of files: name one")
+    rows: Counter[str] = Counter()
+    with _appearing_folder(path) as temporary:
+        for market in _markets(database, selection):
+
+            def further(count: int, done: int = rows.total()) -> object:
+                return progress(done + count)
+
+            rows.update(BACKTESTERS[name](temporary, market, levels, further))
+        for file in temporary.rglob("*"):
+            _sync(file)
+    return dict(rows)
+
+
+def _markets(database: Database, selection: Selection) -> list[Market]:
+    if selection.contract_id is not None:
+        _check_contract(database, selection.contract_id)
+    found = markets(database, selection.contract_id, selection.from_ns, selection.to_ns)
+    if not found:
+        raise NotFoundError("no messages here: nothing to export")
+    return found
 
 
 def _write(file: IO[bytes], part: Part, form: _Form) -> None:
@@ -168,7 +222,7 @@ def _form(target: str, given: str | None) -> _Form:
     if given is None and target != STDOUT and not Path(said).suffix:
         return _Form(_DEFAULT, None, f".{_DEFAULT}")
     bare = said.removesuffix(_codec(said))
-    found = SUFFIXES.get(f".{bare}" if given else Path(bare).suffix)
+    found = given if given in BACKTESTERS else SUFFIXES.get(f".{bare}" if given else Path(bare).suffix)
     if found is None:
         what = f"no format {given}" if given else f"{target} does not say its format"
         raise UsageError(f"{what}: choose one of {', '.join(FORMATS)} with --format")
@@ -189,6 +243,10 @@ def _names(selection: Selection, form: _Form) -> Sequence[str]:
         if selection.tables or any(value is not None for value in selection[2:]):
             raise UsageError("a query chooses its own tables, contracts and times: leave out the other options")
         return ("result",)
+    if selection.bars_ns is not None:
+        if selection.tables:
+            raise UsageError("bars are a table of their own: leave out the others")
+        return ("bars",)
     if form.name == "sqlite":
         known: Sequence[str] = REPLACED
         default = known
@@ -214,12 +272,23 @@ def _parts(
     if selection.contract_id is not None:
         _check_contract(database, selection.contract_id)
     for name in names:
-        query, parameters = _query(name, selection, form)
-        schema, batches = _read(database, query, parameters)
-        if name in TABLES and selection.query is None and form.name != "sqlite":
-            schema = pa.schema([*((key, pa.string()) for key in PARTITIONS), *arrow_schema(name)])
+        if selection.bars_ns is not None:
+            schema, batches = BARS, bars(_markets(database, selection), selection.bars_ns)
+        else:
+            schema, batches = _table(database, name, selection, form)
         rows[name] = 0
         yield Part(name, schema, dictionary(name, schema), _counted(batches, schema, name, rows, progress))
+
+
+def _table(
+    database: Database, name: str, selection: Selection, form: _Form
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The columns of a table, as the lake declares them where it does, and its rows."""
+    query, parameters = _query(name, selection, form)
+    schema, batches = _read(database, query, parameters)
+    if name in TABLES and selection.query is None and form.name != "sqlite":
+        schema = pa.schema([*((key, pa.string()) for key in PARTITIONS), *arrow_schema(name)])
+    return schema, batches
 
 
 def _query(name: str, selection: Selection, form: _Form) -> tuple[str, dict[str, object]]:
@@ -339,6 +408,16 @@ def _appearing(final: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _appearing_folder(final: Path) -> Iterator[Path]:
+    """A new folder that appears as `final` if the block gets to its end."""
+    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        raise UsageError(f"{final} exists: a whole export goes to a folder of its own; name one that does not exist")
+    with _appearing(final) as temporary:
+        temporary.mkdir()
+        yield temporary
 
 
 def _sync(path: Path) -> None:

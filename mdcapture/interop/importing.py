@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,12 +13,14 @@ import msgspec
 from mdcapture.errors import LakeError, UsageError
 from mdcapture.gateway.instruments import parse_id
 from mdcapture.gateway.tape import STDIN, read_data
+from mdcapture.lake.files import sha256_of
+from mdcapture.lake.manifest import read_manifest, session_ids
+from mdcapture.lake.schema import IncidentKind
 from mdcapture.lake.seal import finish, recover, seal
 from mdcapture.lake.writer import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from mdcapture.lake.manifest import Contract, Manifest
 
@@ -25,27 +28,34 @@ __all__ = ["import_records", "import_tape"]
 
 _log = logging.getLogger(__name__)
 
-_BLOCK_BYTES: Final = 256 * 1024
-_SEGMENT_BYTES: Final = 32 * 1024 * 1024
+_BLOCK_MESSAGES: Final = 1000
+_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+_SEGMENTS: Final = 64
+"""So many are sealed in one pass: fewer would be written, and then merged, more often; more would fill the disk."""
 _CONTRACT: Final = re.compile(rb'"arguments":\["(CON\.[^"\\]+)"')
-_LOOKED_AT: Final = 1000
 _CONNECTION: Final = 1
 
 
-def import_tape(source: str, root: Path, *, progress: Callable[[int], object] = lambda _: None) -> Manifest:
+def import_tape(
+    source: str, root: Path, *, again: bool = False, progress: Callable[[int], object] = lambda _: None
+) -> Manifest:
     """Import a tape as a session of its own.
+
+    The file's checksum is kept in the manifest: what is in the lake already would count twice in every sum over it.
 
     Args:
         source: The tape's path, or `-` for the standard input.
         root: The lake.
+        again: Import a file that the lake has already, too.
         progress: Told of the messages so far, now and then.
 
     Returns:
         The manifest of the sealed session.
 
     Raises:
-        UsageError: There is nothing on the tape, or a line is none; what came before it stays in the journal, and is
-            recovered.
+        NotFoundError: There is no such tape.
+        UsageError: The lake has it already; or there is nothing on the tape, or a line is none, and what came before it
+            stays in the journal, and is recovered.
         StorageError: The lake can't be written.
     """
     try:
@@ -53,10 +63,31 @@ def import_tape(source: str, root: Path, *, progress: Callable[[int], object] = 
     except LakeError as error:
         _log.warning("a session of an earlier run can't be recovered: %s", error)
     name = "standard input" if source == STDIN else source.rpartition("/")[2]
-    manifest = import_records(read_data(source), root, source=f"tape {name}", progress=progress)
+    config = _fingerprint(source)
+    if config and not again:
+        _refuse_known(root, source, config)
+    manifest = import_records(read_data(source), root, source=f"tape {name}", config=config, progress=progress)
     if manifest is None:
         raise UsageError(f"there is no message on the tape {source}: nothing was imported")
     return manifest
+
+
+def _fingerprint(source: str) -> dict[str, str]:
+    """What tells a tape from others, for the manifest; nothing for what can be read but once."""
+    path = Path(source)
+    return {"fingerprint": sha256_of(path)} if source != STDIN and path.is_file() else {}
+
+
+def _refuse_known(root: Path, source: str, config: Mapping[str, str]) -> None:
+    for session_id in session_ids(root):
+        manifest = read_manifest(root, session_id)
+        if manifest.config.get("fingerprint") != config["fingerprint"]:
+            continue
+        if IncidentKind.CRASHED not in manifest.incidents:
+            raise UsageError(
+                f"{source} is in the lake already, as {session_id}: nothing was imported (--again does it all the same)"
+            )
+        _log.warning("%s holds a part of %s, whose import was cut short: prune that session", session_id, source)
 
 
 def import_records(
@@ -82,21 +113,22 @@ def import_records(
     Raises:
         StorageError: The lake can't be written.
     """
-    head = list(islice(records, _LOOKED_AT))
+    head = list(islice(records, _BLOCK_MESSAGES))
     if not head:
         return None
     with open_session(root, head[0][0], source=source, config=config, contracts=_contracts(head)) as session:
         journal = session.journal
-        for recv_ns, record in chain(head, records):
-            journal.append(recv_ns, _CONNECTION, [record])
-            if journal.pending_bytes >= _BLOCK_BYTES:
-                journal.flush()
-                progress(journal.next_seq)
-                if journal.segment_bytes >= _SEGMENT_BYTES:
-                    journal.retire(journal.roll())
+        rest = chain(head, records)
+        while block := list(islice(rest, _BLOCK_MESSAGES)):
+            recv_ns, texts = zip(*block, strict=True)
+            journal.extend(recv_ns, _CONNECTION, texts)
+            journal.flush()
+            progress(journal.next_seq)
+            if journal.segment_bytes >= _SEGMENT_BYTES:
+                journal.retire(journal.roll())
+                if journal.segment % _SEGMENTS == 0:
                     seal(root, session.session_id, journal.segment - 1)
-        journal.close()
-        progress(journal.next_seq)
+        journal.end()
         return finish(root, session.session_id, "sealed")
 
 

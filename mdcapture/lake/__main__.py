@@ -1,4 +1,10 @@
-"""The lake's work as a process of its own: `seal LAKE SESSION SEGMENT`, `finish LAKE SESSION`, `recover LAKE`."""
+"""The lake's work as a process of its own.
+
+seal LAKE SESSION SEGMENT
+finish LAKE SESSION
+recover LAKE
+upload LAKE DESTINATION
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from mdcapture.errors import MdcaptureError
+from mdcapture.errors import DamageError, MdcaptureError
+from mdcapture.lake.backup import back_up
+from mdcapture.lake.remote import locate
 from mdcapture.lake.seal import finish, recover, seal
 
 _NICENESS = 10
@@ -28,6 +36,8 @@ def main(arguments: list[str]) -> int:
                 finish(Path(lake), session_id, "sealed")
             case ["recover", lake]:
                 recover(Path(lake))
+            case ["upload", lake, destination]:
+                _upload(Path(lake), destination)
             case _:
                 sys.stderr.write(f"{__doc__}\n")
                 return 2
@@ -35,6 +45,12 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def _upload(lake: Path, destination: str) -> None:
+    done = back_up(lake, locate(destination))
+    if done.problems:
+        raise DamageError("; ".join(done.problems))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ from mdcapture.wire.decode import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
     from mdcapture.lake.manifest import Manifest, SealedFile
+    from mdcapture.lake.remote import Location
 
     Int64s = npt.NDArray[np.int64]
 
@@ -40,7 +40,7 @@ _ENTRIES: Final = (*STREAMS, "rejects")
 _PLACE: Final = ("seq", "recv_ns", "pos")
 
 
-def account(root: Path, manifest: Manifest, files: Sequence[SealedFile], *, deep: bool) -> list[Problem]:
+def account(root: Location, manifest: Manifest, files: Sequence[SealedFile], *, deep: bool) -> list[Problem]:
     """Make up a session's accounts.
 
     Args:
@@ -100,7 +100,7 @@ class _Findings:
 class _Cursor:
     """A file's rows by message number; `floor` is the lowest one that may still come, `_END` after the last."""
 
-    def __init__(self, path: Path, code: int, columns: Sequence[str] | None) -> None:
+    def __init__(self, path: Location, code: int, columns: Sequence[str] | None) -> None:
         self._code = code
         self._waiting: list[pa.Table] = []
         self._more = self._read(path, columns)
@@ -128,9 +128,9 @@ class _Cursor:
             self._waiting.append(rows.append_column(CONTRACT, code))
 
     @staticmethod
-    def _read(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Table, int]]:
+    def _read(path: Location, columns: Sequence[str] | None) -> Iterator[tuple[pa.Table, int]]:
         """Rows in the file's order, each piece with the lowest message that comes after it."""
-        with pq.ParquetFile(path) as parquet:
+        with path.open("rb") as file, pq.ParquetFile(file) as parquet:
             names = [name for name in parquet.schema_arrow.names if columns is None or name in columns]
             groups = range(parquet.num_row_groups)
             seqs = [parquet.metadata.row_group(group).column(names.index("seq")).statistics.min for group in groups]
@@ -149,7 +149,7 @@ class _Rows:
 
     def __init__(
         self,
-        root: Path,
+        root: Location,
         files: Sequence[SealedFile],
         contracts: Mapping[str | None, int],
         columns: Sequence[str] | None,
@@ -177,12 +177,12 @@ def _codes(files: Sequence[SealedFile]) -> dict[str | None, int]:
     return {contract_id: code for code, contract_id in enumerate(dict.fromkeys(file.contract_id for file in files))}
 
 
-def _incidents(root: Path, files: Sequence[SealedFile]) -> list[IncidentBlock]:
+def _incidents(root: Location, files: Sequence[SealedFile]) -> list[IncidentBlock]:
     """The incidents in the order of the messages; they are few."""
     blocks = []
     for file in files:
         if file.table == "incidents":
-            with pq.ParquetFile(root / file.path) as parquet:
+            with (root / file.path).open("rb") as opened, pq.ParquetFile(opened) as parquet:
                 for row in parquet.read().to_pylist():
                     seq, recv_ns = row.pop("seq"), row.pop("recv_ns")
                     blocks.append(IncidentBlock(seq, recv_ns, Incident(contract_id=file.contract_id, **row)))

@@ -11,10 +11,10 @@ gone: `reread` is for those who open them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +24,30 @@ from msgspec.structs import asdict, fields
 from mdcapture.errors import DamageError, NotFoundError
 from mdcapture.lake.columns import CONTRACT, Decoder, arrow_schema
 from mdcapture.lake.journal import Damage, read_blocks, segments
-from mdcapture.lake.layout import journal_folder, manifest_path
+from mdcapture.lake.layout import journal_folder, manifest_path, meant
 from mdcapture.lake.manifest import Contract, Manifest, read_manifest, session_ids
+from mdcapture.lake.remote import locate
 from mdcapture.lake.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
-    from mdcapture.lake.journal import IncidentBlock, MessageBlock
+    from mdcapture.lake.journal import Block
+    from mdcapture.lake.remote import Location, RemotePath
     from mdcapture.wire.messages import Quote
 
-__all__ = ["Catalog", "Snapshot", "contracts_table", "listed", "open_catalog", "reread", "sessions_table", "snapshot"]
+__all__ = [
+    "Catalog",
+    "Snapshot",
+    "contracts_table",
+    "empty_tail",
+    "listed",
+    "open_catalog",
+    "reread",
+    "sessions_table",
+    "snapshot",
+]
 
 _NAMED: Final = 8
 """So many candidates an error names."""
@@ -42,6 +55,23 @@ _NAMED: Final = 8
 T = TypeVar("T")
 
 _ATTEMPTS: Final = 5
+_AT_ONCE: Final = 16
+
+
+class Fetch(Protocol):
+    """How rows are read from a server."""
+
+    def __call__(
+        self, session_id: str, table: str, contract_id: str | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the rows of a session, those of each contract in their order.
+
+        Args:
+            session_id: The session.
+            table: The table.
+            contract_id: One contract; without it, all of them.
+            columns: Which of them; without it all, led by `session_id` and `contract_id`.
+        """
 
 
 class Snapshot(NamedTuple):
@@ -98,15 +128,16 @@ class Snapshot(NamedTuple):
         return (time_ns for time_ns in (sealed, waiting) if time_ns is not None)
 
 
-def open_catalog(path: str | Path) -> Catalog:
-    """The catalog of a lake that exists.
+def open_catalog(path: str | Path | RemotePath) -> Catalog:
+    """The catalog of a lake that exists, in a folder or in object storage.
 
     Raises:
         NotFoundError: There is no such folder, or it is no lake.
+        StorageError: Whoever keeps its objects can't be reached, or refused.
     """
-    root = Path(path).expanduser().resolve()
+    root = locate(path)
     if not (root / "sessions").is_dir():
-        what = "it is no lake" if root.is_dir() else "there is no such folder"
+        what = "it is no lake" if root.is_dir() else "there is nothing there, no such folder"
         raise NotFoundError(
             f"can't open {root}: {what}; `mdcapture capture` or `mdcapture import` make one, --lake names another"
         )
@@ -117,13 +148,22 @@ class Catalog:
     """The sessions of a lake, for reading; what was read once is kept and followed. Any thread may ask.
 
     Args:
-        root: The lake.
+        root: The lake, a folder or a place in object storage.
+
+    Attributes:
+        place: What people call it.
+        fetch: Reads rows that no file holds from a server that does; None where there is none.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
+        self.place = str(root)
+        self.fetch: Fetch | None = None
         self._lock = Lock()
         self._followers: dict[str, _Follower] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Catalog, (self.root,)  # what was read once is read anew elsewhere
 
     def session_ids(self) -> list[str]:
         """The sessions, the oldest first."""
@@ -136,8 +176,7 @@ class Catalog:
             NotFoundError: There is no such session.
             DamageError: The manifest can't be read.
         """
-        with self._lock:
-            return self._follower(session_id).manifest()
+        return self._follower(session_id).manifest()
 
     def snapshot(self, session_id: str) -> Snapshot:
         """A session as it is now; what was written to the journal is there, however recent.
@@ -146,35 +185,51 @@ class Catalog:
             NotFoundError: There is no such session.
             DamageError: The manifest can't be read.
         """
-        with self._lock:
-            return self._follower(session_id).snapshot()
+        return self._follower(session_id).snapshot()
+
+    def manifests(self, session_ids: Iterable[str]) -> list[Manifest]:
+        """The manifests of sessions; errors as those of `manifest`."""
+        return _each(self.manifest, session_ids)
+
+    def snapshots(self, session_ids: Iterable[str]) -> list[Snapshot]:
+        """Sessions as they are now; errors as those of `snapshot`."""
+        return _each(self.snapshot, session_ids)
 
     def find(self, ref: str) -> str:
         """The id of a session.
 
         Args:
-            ref: The id itself, the beginning of it that no other id has, or `latest`.
+            ref: The id itself, the beginning of it that no other id has (also without `session_`), or `latest`.
 
         Raises:
             NotFoundError: No session, or more than one, is called that.
         """
         ids = self.session_ids()
         if not ids:
-            raise NotFoundError(f"{self.root} holds no session yet: `mdcapture capture` or `mdcapture import` make one")
+            raise NotFoundError(
+                f"{self.place} holds no session yet: `mdcapture capture` or `mdcapture import` make one"
+            )
         if ref == "latest":
             return ids[-1]
-        found = [ref] if ref in ids else [one for one in ids if ref and one.startswith(ref)]
+        found = meant(ref, ids)
         if len(found) == 1:
             return found[0]
         if found:
             raise NotFoundError(f"{ref} begins the names of {len(found)} sessions, say more of it: {listed(found)}")
-        raise NotFoundError(f"no session {ref} in {self.root}; there are: {listed(ids[::-1])}")
+        raise NotFoundError(f"no session {ref} in {self.place}; there are: {listed(ids[::-1])}")
 
     def _follower(self, session_id: str) -> _Follower:
-        follower = self._followers.get(session_id)
-        if follower is None:
-            follower = self._followers[session_id] = _Follower(self.root, session_id)
-        return follower
+        with self._lock:
+            follower = self._followers.get(session_id)
+            if follower is None:
+                follower = self._followers[session_id] = _Follower(self.root, session_id)
+            return follower
+
+
+def _each(look: Callable[[str], T], session_ids: Iterable[str]) -> list[T]:
+    """Look at several sessions at once: each may be far away."""
+    with ThreadPoolExecutor(_AT_ONCE) as readers:
+        return list(readers.map(look, session_ids))
 
 
 def listed(names: Sequence[str]) -> str:
@@ -183,7 +238,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def snapshot(root: Path, session_id: str) -> Snapshot:
+def snapshot(root: Location, session_id: str) -> Snapshot:
     """One session at this moment, for those who look once.
 
     Raises:
@@ -210,7 +265,7 @@ def reread(read: Callable[[], T]) -> T:
 class _Segment:
     """A segment of the journal, decoded as far as it is written."""
 
-    def __init__(self, path: Path, quote_state: Mapping[str, Quote], next_seq: int, last_recv_ns: int) -> None:
+    def __init__(self, path: Location, quote_state: Mapping[str, Quote], next_seq: int, last_recv_ns: int) -> None:
         self.decoder = Decoder({}, quote_state)
         self.decoder.next_seq = next_seq
         self.decoder.last_recv_ns = last_recv_ns
@@ -231,7 +286,7 @@ class _Segment:
             self.decoder.take(self._whole(data))
             self.tables = self.decoder.tables()
 
-    def _whole(self, data: bytes) -> Iterator[MessageBlock | IncidentBlock | Damage]:
+    def _whole(self, data: bytes) -> Iterator[Block | Damage]:
         """The blocks but for an end that is torn: the rest of it is not written yet, or never will be."""
         end = len(data)
         for block in read_blocks(data):
@@ -245,39 +300,53 @@ class _Segment:
 class _Follower:
     """Follows one session: its manifest, read when it changed, and its open segments, read as they grow."""
 
-    def __init__(self, root: Path, session_id: str) -> None:
+    def __init__(self, root: Location, session_id: str) -> None:
         self._root = root
+        self._lock = Lock()
         self._session_id = session_id
         self._manifest: Manifest | None = None
         self._version: tuple[int, int, int] | None = None
         self._segments: dict[int, _Segment] = {}
 
     def manifest(self) -> Manifest:
-        try:
-            stat = manifest_path(self._root, self._session_id).stat()
-            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:
-            version = None  # `read_manifest` says so
-        if self._manifest is None or version is None or version != self._version:
-            self._manifest = read_manifest(self._root, self._session_id)
-            self._version = version
-        return self._manifest
+        with self._lock:
+            return self._read_manifest()
 
     def snapshot(self) -> Snapshot:
+        with self._lock:
+            return self._read_snapshot()
+
+    def _read_manifest(self) -> Manifest:
+        version = self._look()
+        known = self._manifest
+        if known is None or version is None or version != self._version or not (version[0] or known.state != "open"):
+            known = self._manifest = read_manifest(self._root, self._session_id)
+            self._version = version
+        return known
+
+    def _look(self) -> tuple[int, int, int] | None:
+        """What changes with the manifest: surely in a folder, and but for the clock's resolution in object storage."""
+        try:
+            stat = manifest_path(self._root, self._session_id).stat()
+        except FileNotFoundError:
+            return None  # `read_manifest` says so
+        return (stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat.st_mtime_ns else None
+
+    def _read_snapshot(self) -> Snapshot:
         while True:
-            before = self.manifest()
+            before = self._read_manifest()
             try:
                 tail = self._tail(before)
             except FileNotFoundError:  # sealed just now
                 continue
-            after = self.manifest()
+            after = self._read_manifest()
             if (after.sealed_segment, after.state) == (before.sealed_segment, before.state):
                 return Snapshot(after, tail)
 
     def _tail(self, manifest: Manifest) -> Mapping[str, pa.Table]:
         if manifest.state != "open":
             self._segments = {}
-            return _empty_tail()
+            return empty_tail()
         paths = segments(journal_folder(self._root, self._session_id))
         known, self._segments = self._segments, {}
         quote_state, next_seq = manifest.quote_state, manifest.next_seq
@@ -290,7 +359,7 @@ class _Follower:
                 quote_state, next_seq = segment.decoder.quote_state, segment.decoder.next_seq
                 last_recv_ns = segment.decoder.last_recv_ns
         if not self._segments:
-            return _empty_tail()
+            return empty_tail()
         return {
             table: pa.concat_tables([segment.tables[table] for segment in self._segments.values()]).unify_dictionaries()
             for table in TABLES
@@ -298,7 +367,8 @@ class _Follower:
 
 
 @cache
-def _empty_tail() -> Mapping[str, pa.Table]:
+def empty_tail() -> Mapping[str, pa.Table]:
+    """That of a session whose rows are all elsewhere."""
     return {table: arrow_schema(table, contract=True).empty_table() for table in TABLES}
 
 

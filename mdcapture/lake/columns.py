@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mdcapture.lake.journal import IncidentBlock, MessageBlock
+from mdcapture.lake.journal import IncidentBlock, MessageBlock, SignalBlock
 from mdcapture.lake.layout import contract_folder, partition_of
 from mdcapture.lake.plausible import implausible
 from mdcapture.lake.quotes import fill_forward
-from mdcapture.lake.schema import TABLES, Bar, Incident, IncidentKind
+from mdcapture.lake.schema import TABLES, Bar, Incident, IncidentKind, SignalRow
 from mdcapture.wire.decode import decode, is_utf8, record_text
 from mdcapture.wire.timestamps import parse_ns
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mdcapture.lake.journal import Damage
+    from mdcapture.lake.journal import Block, Damage
     from mdcapture.lake.manifest import Contract
     from mdcapture.wire.decode import Batch, Entries, Reject
     from mdcapture.wire.messages import DepthEntry, Quote, Trade
@@ -41,7 +41,7 @@ __all__ = ["CONTRACT", "Decoder", "arrow_schema", "parse_times"]
 
 CONTRACT: Final = "contract_id"
 _NO_CONTRACT: Final = -1
-_BATCH_MESSAGES: Final = 16_384
+_BATCH_MESSAGES: Final = 8_192
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 _RESETS: Final = (IncidentKind.SUBSCRIBING, IncidentKind.JOURNAL_DAMAGED)
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
@@ -116,9 +116,9 @@ class Decoder:
         self._waiting_bytes = 0
         self.last_recv_ns = 0
 
-    def take(self, blocks: Iterable[MessageBlock | IncidentBlock | Damage]) -> None:
+    def take(self, blocks: Iterable[Block | Damage]) -> None:
         """Decode the blocks that follow."""
-        for block, following in pairwise(chain(blocks, [None])):
+        for block, following in pairwise(chain(self._without_signals(blocks), [None])):
             if isinstance(block, MessageBlock):
                 self._messages(block)
             elif isinstance(block, IncidentBlock):
@@ -140,6 +140,21 @@ class Decoder:
                 table = table.take(np.argsort(recv_ns, kind="stable"))
             tables[name] = table
         return tables
+
+    def drain(self) -> dict[str, pa.Table]:
+        """The rows so far, which are then the caller's alone: what follows has none of them."""
+        tables = self.tables()
+        self._batches = {table: [] for table in TABLES}
+        return tables
+
+    def _without_signals(self, blocks: Iterable[Block | Damage]) -> Iterator[MessageBlock | IncidentBlock | Damage]:
+        """Take what signals said, wherever it stands, and hand on what has its place between the messages."""
+        for block in blocks:
+            if not isinstance(block, SignalBlock):
+                yield block
+            elif block.rows:
+                values = dict(zip(SignalRow._fields, zip(*block.rows, strict=True), strict=True))
+                self._add("signals", self._codes_of(values.pop("contract_id")), **values)
 
     def _messages(self, block: MessageBlock) -> None:
         self._waiting.append(block)
@@ -206,9 +221,9 @@ class Decoder:
         seq = np.concatenate([np.arange(b.first_seq, b.first_seq + n) for b, n in zip(blocks, sizes, strict=True)])
         batch = decode(records)
         contract = self._contracts_of(batch, len(records))
-        self._quotes(batch.quotes, seq, recv_ns)
-        self._trades(batch.trades, seq, recv_ns)
-        self._depth(batch.depth, seq, recv_ns)
+        self._quotes(batch.quotes, contract, seq, recv_ns)
+        self._trades(batch.trades, contract, seq, recv_ns)
+        self._depth(batch.depth, contract, seq, recv_ns)
         self._rejects(batch.rejects, seq, recv_ns)
         self._add(
             "messages",
@@ -219,8 +234,8 @@ class Decoder:
             payload=_texts(records),
         )
 
-    def _quotes(self, entries: Entries[Quote], seq: Int64s, recv_ns: Int64s) -> None:
-        message, pos, values, codes = self._rows(entries)
+    def _quotes(self, entries: Entries[Quote], contract: Int32s, seq: Int64s, recv_ns: Int64s) -> None:
+        message, pos, values, codes = _rows(entries, contract)
         resets = [(at, None if contract is None else self._code(contract)) for at, contract in self._resets]
         before = {self._code(contract): quote for contract, quote in self.quote_state.items()}
         state, changed, after = fill_forward(values, codes, seq[message], before, resets)
@@ -239,8 +254,8 @@ class Decoder:
             **state,
         )
 
-    def _trades(self, entries: Entries[Trade], seq: Int64s, recv_ns: Int64s) -> None:
-        message, pos, values, codes = self._rows(entries)
+    def _trades(self, entries: Entries[Trade], contract: Int32s, seq: Int64s, recv_ns: Int64s) -> None:
+        message, pos, values, codes = _rows(entries, contract)
         self._add(
             "trades",
             codes,
@@ -253,8 +268,8 @@ class Decoder:
             side=_attribute(values, "type"),
         )
 
-    def _depth(self, entries: Entries[DepthEntry], seq: Int64s, recv_ns: Int64s) -> None:
-        message, pos, values, codes = self._rows(entries)
+    def _depth(self, entries: Entries[DepthEntry], contract: Int32s, seq: Int64s, recv_ns: Int64s) -> None:
+        message, pos, values, codes = _rows(entries, contract)
         self._add(
             "depth",
             codes,
@@ -293,17 +308,6 @@ class Decoder:
             self.counts[table] += len(codes)
             self.implausible.update(implausible(table, batch, self._contracts))
 
-    def _rows(self, entries: Entries[Any]) -> tuple[Int64s, Int32s, list[Any], Int32s]:
-        """The message, the position, the value and the contract of each entry that has a value."""
-        count = np.array(entries.count, np.int64)
-        message = np.repeat(np.array(entries.message, np.int64), count)
-        pos = (np.arange(len(message)) - np.repeat(np.cumsum(count) - count, count)).astype(np.int32)
-        codes = np.repeat(self._codes_of(entries.contract_id), count)
-        if None not in entries.values:
-            return message, pos, entries.values, codes
-        kept = np.array([value is not None for value in entries.values])
-        return message[kept], pos[kept], [value for value in entries.values if value is not None], codes[kept]
-
     def _contracts_of(self, batch: Batch, messages: int) -> Int32s:
         """The contract of each message; of none where it can't be read."""
         codes = np.full(messages, _NO_CONTRACT, np.int32)
@@ -327,6 +331,18 @@ class Decoder:
                 self._ids.append(usable)
             self._codes[contract_id] = code
         return code
+
+
+def _rows(entries: Entries[Any], contract: Int32s) -> tuple[Int64s, Int32s, list[Any], Int32s]:
+    """The message, the position, the value and the contract of each entry that has a value."""
+    count = np.array(entries.count, np.int64)
+    message = np.repeat(np.array(entries.message, np.int64), count)
+    pos = (np.arange(len(message)) - np.repeat(np.cumsum(count) - count, count)).astype(np.int32)
+    values = [value for value in entries.values if value is not None]
+    if len(values) < len(message):
+        nulls = [at for at, value in enumerate(entries.values) if value is None]
+        message, pos = np.delete(message, nulls), np.delete(pos, nulls)
+    return message, pos, values, contract[message]
 
 
 def _attribute(values: list[Any], name: str) -> list[Any]:

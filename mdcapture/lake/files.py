@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mdcapture.errors import StorageError
+from mdcapture.lake.remote import RemotePath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from io import BufferedWriter
     from pathlib import Path
 
+    from mdcapture.lake.remote import Location
+
 __all__ = ["TEMPORARY", "create_file", "make_folder", "publish_file", "replace_file", "sha256_of", "storage_errors"]
-__all__ += ["sync_folder"]
+__all__ += ["removed_on_error", "sync_folder"]
 
 TEMPORARY = ".tmp"
 """The suffix of files that are not finished: no reader's pattern matches it."""
@@ -74,19 +77,32 @@ def publish_file(temporary: Path, final: Path) -> None:
         temporary.rename(final)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+@contextmanager
+def removed_on_error(temporary: Path) -> Iterator[None]:
+    """Where the disk is full, what could not be finished must not keep it full."""
+    try:
+        yield
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_file(path: Path | RemotePath, chunks: Iterable[bytes]) -> None:
     """Replace a file at once: readers see the old content or the new, also after a crash."""
+    if isinstance(path, RemotePath):
+        path.replace_with(chunks)
+        return
     temporary = path.with_name(path.name + TEMPORARY)
-    with storage_errors(path):
+    with storage_errors(path), removed_on_error(temporary):
         with create_file(temporary) as file:
-            file.write(content)
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Location) -> str:
     """The checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

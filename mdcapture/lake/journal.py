@@ -6,6 +6,7 @@ block is noticed, and reading goes on at the next sound one.
     header   magic "MDB1" | kind | body bytes | crc32 | count | first seq | connection
     messages recv_ns × count (int64) | length × count (uint32) | the records, joined by \n
     incident JSON of the incident
+    signals  MessagePack of the rows, each of a message that stands before it
 
 Records are written a batch at a time: one write(2) each few milliseconds, straight from the event loop, because the
 page cache is fast and a thread would only add a queue in which data can be lost.
@@ -25,23 +26,30 @@ import msgspec
 
 from mdcapture.errors import StorageError
 from mdcapture.lake.files import storage_errors, sync_folder
-from mdcapture.lake.layout import segment_number, segment_path
-from mdcapture.lake.schema import Incident
+from mdcapture.lake.layout import PlaceT, segment_number, segment_path
+from mdcapture.lake.schema import Incident, SignalRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["Damage", "IncidentBlock", "Journal", "MessageBlock", "read_blocks", "segments"]
+__all__ = ["ENDED", "Block", "Damage", "IncidentBlock", "Journal", "MessageBlock", "SignalBlock", "read_blocks"]
+__all__ += ["segments"]
+
+ENDED: Final = "ended"
+"""The file in a journal's folder that says that its writer has come to the end; without it, the writer died."""
 
 _MAGIC: Final = b"MDB1"
 _HEADER: Final = struct.Struct("<4sBxxxIIIqi")
 _CRC_AT: Final = slice(12, 16)
 _MESSAGES: Final = 1
 _INCIDENT: Final = 2
+_SIGNALS: Final = 3
 
 _encode_incident = msgspec.json.Encoder().encode
 _decode_incident = msgspec.json.Decoder(Incident).decode
+_encode_signals = msgspec.msgpack.Encoder().encode
+_decode_signals = msgspec.msgpack.Decoder(list[SignalRow]).decode
 
 
 class MessageBlock(NamedTuple):
@@ -59,6 +67,13 @@ class IncidentBlock(NamedTuple):
     first_seq: int
     recv_ns: int
     incident: Incident
+
+
+class SignalBlock(NamedTuple):
+    """What signals said of messages before `first_seq`."""
+
+    first_seq: int
+    rows: list[SignalRow]
 
 
 class Damage(NamedTuple):
@@ -80,7 +95,11 @@ class Damage(NamedTuple):
         return f"{what}: {self.size} bytes at {self.offset} can't be read"
 
 
-def segments(folder: Path) -> dict[int, Path]:
+Block = MessageBlock | IncidentBlock | SignalBlock
+"""What a journal holds."""
+
+
+def segments(folder: PlaceT) -> dict[int, PlaceT]:
     """The segments in a journal's folder by number, in order."""
     found = {segment_number(path): path for path in folder.glob("*.journal")}
     return {number: found[number] for number in sorted(key for key in found if key is not None)}
@@ -89,12 +108,12 @@ def segments(folder: Path) -> dict[int, Path]:
 def _block(kind: int, first_seq: int, connection: int, count: int, body: bytes) -> bytes:
     header = bytearray(_HEADER.pack(_MAGIC, kind, len(body), 0, count, first_seq, connection))
     header[_CRC_AT] = struct.pack("<I", zlib.crc32(body, zlib.crc32(header)))
-    return bytes(header) + body
+    return b"".join((header, body))
 
 
 def _messages_block(first_seq: int, connection: int, recv_ns: array[int], records: list[bytes]) -> bytes:
     lengths = array("I", map(len, records))
-    body = b"".join((recv_ns.tobytes(), lengths.tobytes(), b"\n".join(records)))
+    body = b"".join((recv_ns, lengths, b"\n".join(records)))
     return _block(_MESSAGES, first_seq, connection, len(records), body)
 
 
@@ -102,7 +121,7 @@ def _incident_block(first_seq: int, recv_ns: int, incident: Incident) -> bytes:
     return _block(_INCIDENT, first_seq, 0, 1, struct.pack("<q", recv_ns) + _encode_incident(incident))
 
 
-def read_blocks(data: bytes) -> Iterator[MessageBlock | IncidentBlock | Damage]:
+def read_blocks(data: bytes) -> Iterator[Block | Damage]:
     """Read a segment's blocks, skipping what is damaged.
 
     Args:
@@ -128,7 +147,7 @@ def read_blocks(data: bytes) -> Iterator[MessageBlock | IncidentBlock | Damage]:
             yield block
 
 
-def _sound_block(data: bytes, offset: int) -> tuple[MessageBlock | IncidentBlock, int] | None:
+def _sound_block(data: bytes, offset: int) -> tuple[Block, int] | None:
     header = bytearray(data[offset : offset + _HEADER.size])
     if len(header) < _HEADER.size:
         return None
@@ -138,11 +157,13 @@ def _sound_block(data: bytes, offset: int) -> tuple[MessageBlock | IncidentBlock
     if magic != _MAGIC or len(body) < size or zlib.crc32(body, zlib.crc32(header)) != crc:
         return None
     end = offset + _HEADER.size + size
-    if kind == _INCIDENT:
-        try:
+    try:
+        if kind == _INCIDENT:
             return IncidentBlock(first_seq, struct.unpack_from("<q", body)[0], _decode_incident(body[8:])), end
-        except msgspec.DecodeError:  # of numbers that no table holds, or of another version
-            return None
+        if kind == _SIGNALS:
+            return SignalBlock(first_seq, _decode_signals(body)), end
+    except msgspec.DecodeError:  # of numbers that no table holds, or of another version
+        return None
     if kind != _MESSAGES:
         return None
     recv_ns = array("q", body[: 8 * count])
@@ -190,10 +211,14 @@ class Journal:
 
     def append(self, recv_ns: int, connection: int, records: list[bytes]) -> None:
         """Take messages that arrived together; they are on disk after the next `flush`."""
+        self.extend([recv_ns] * len(records), connection, records)
+
+    def extend(self, recv_ns: Iterable[int], connection: int, records: Collection[bytes]) -> None:
+        """Take messages that arrived one after another, each at a time of its own."""
         if connection != self._connection:
             self._cut()
             self._connection = connection
-        self._recv_ns.extend([recv_ns] * len(records))
+        self._recv_ns.extend(recv_ns)
         self._records += records
         self.next_seq += len(records)
         self.pending_bytes += sum(map(len, records))
@@ -202,6 +227,12 @@ class Journal:
         """Take an incident, in its place between the messages."""
         self._cut()
         self._blocks.append(_incident_block(self.next_seq, recv_ns, incident))
+
+    def signal(self, rows: list[SignalRow]) -> None:
+        """Take what signals said of messages that were taken before."""
+        block = _block(_SIGNALS, self.next_seq, 0, len(rows), _encode_signals(rows))
+        self._blocks.append(block)
+        self.pending_bytes += len(block)
 
     def flush(self) -> None:
         """Write what is pending.
@@ -258,6 +289,17 @@ class Journal:
                 os.fdatasync(fd)
         finally:
             os.close(fd)
+
+    def end(self) -> None:
+        """Close it, and leave word that nothing is to follow: to whoever seals it, this was no crash.
+
+        Raises:
+            StorageError: The disk refused; what is `waiting` is not tried again.
+        """
+        self.close()
+        with suppress(OSError):  # all is kept, but a recovery will take it for a crash
+            (self._folder / ENDED).touch(0o640)
+            sync_folder(self._folder)
 
     def close(self) -> None:
         """Write, force and close, once; the last segment stays, to be sealed.

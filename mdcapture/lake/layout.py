@@ -10,26 +10,34 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from mdcapture.lake.remote import Location
 
 __all__ = [
     "NULL_PARTITION",
+    "PlaceT",
     "contract_folder",
     "is_part",
     "is_session_id",
     "journal_folder",
     "manifest_path",
+    "meant",
     "part_path",
     "partition_of",
     "segment_number",
     "segment_path",
     "session_id_at",
+    "session_of",
     "session_order",
 ]
+
+PlaceT = TypeVar("PlaceT", bound="Location")
 
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 """How hive partitions, and so DuckDB, polars and Spark, spell null."""
@@ -50,6 +58,13 @@ def session_id_at(start_ns: int, attempt: int = 1) -> str:
 def is_session_id(text: str) -> bool:
     """Whether it has the form of a session's id (and so can't leave the lake)."""
     return _SESSION_ID.fullmatch(text) is not None
+
+
+def meant(ref: str, session_ids: Iterable[str]) -> list[str]:
+    """The sessions that a text means: the one of that id, or those whose ids begin so; `session_` may be left out."""
+    ids = list(session_ids)
+    refs = (ref, f"session_{ref}")
+    return [one for one in ids if one in refs] or [one for one in ids if ref and one.startswith(refs)]
 
 
 def session_order(session_id: str) -> tuple[str, int, str]:
@@ -81,17 +96,22 @@ def part_path(table: str, session_id: str, contract_id: str | None, number: int)
     return f"{table}/session_id={session_id}/{contract_folder(contract_id)}/part-{number}.parquet"
 
 
+def session_of(part: str) -> str:
+    """The session of a sealed file's path: one inverse of `part_path`."""
+    return part.split("/")[1].removeprefix("session_id=")
+
+
 def is_part(name: str) -> bool:
     """Whether a file's name is one that `part_path` gives."""
     return _PART.fullmatch(name) is not None
 
 
-def manifest_path(root: Path, session_id: str) -> Path:
+def manifest_path(root: PlaceT, session_id: str) -> PlaceT:
     """A session's manifest."""
     return root / "sessions" / f"{session_id}.json"
 
 
-def journal_folder(root: Path, session_id: str) -> Path:
+def journal_folder(root: PlaceT, session_id: str) -> PlaceT:
     """The folder of a session's journal."""
     return root / "journal" / session_id
 
@@ -101,7 +121,7 @@ def segment_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.journal"
 
 
-def segment_number(path: Path) -> int | None:
+def segment_number(path: Location) -> int | None:
     """The number of a segment; None for other files."""
     match = _SEGMENT.fullmatch(path.name)
     return int(match[1]) if match else None

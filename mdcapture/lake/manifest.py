@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from mdcapture.lake.remote import Location, RemotePath
 
 __all__ = [
     "Contract",
@@ -120,12 +121,12 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Manifest).decode
 
 
-def write_manifest(root: Path, manifest: Manifest) -> None:
+def write_manifest(root: Path | RemotePath, manifest: Manifest) -> None:
     """Put the manifest in the place of the one before, at once and for good."""
-    replace_file(manifest_path(root, manifest.session_id), msgspec.json.format(_encode(manifest), indent=1))
+    replace_file(manifest_path(root, manifest.session_id), [msgspec.json.format(_encode(manifest), indent=1)])
 
 
-def read_manifest(root: Path, session_id: str) -> Manifest:
+def read_manifest(root: Location, session_id: str) -> Manifest:
     """Read a session's manifest.
 
     Raises:
@@ -148,7 +149,7 @@ def read_manifest(root: Path, session_id: str) -> Manifest:
     return manifest
 
 
-def session_ids(root: Path) -> list[str]:
+def session_ids(root: Location) -> list[str]:
     """The sessions of a lake, the oldest first."""
     found = [path.stem for path in (root / "sessions").glob("*.json") if is_session_id(path.stem)]
     return sorted(found, key=session_order)

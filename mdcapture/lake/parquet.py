@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mdcapture.errors import DamageError
@@ -22,17 +23,19 @@ from mdcapture.lake.files import (
     storage_errors,
     sync_folder,
 )
-from mdcapture.lake.layout import part_path
+from mdcapture.lake.layout import part_path, session_of
 from mdcapture.lake.manifest import SealedFile
-from mdcapture.lake.schema import ORDER, SCHEMA_VERSION, TABLES
+from mdcapture.lake.schema import ORDER, PARTITIONS, SCHEMA_VERSION, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from io import BufferedWriter
     from pathlib import Path
 
     from mdcapture.lake.manifest import Manifest
+    from mdcapture.lake.remote import Location, RemotePath
 
-__all__ = ["ROW_GROUP_ROWS", "read_in_order", "read_parts", "write_part"]
+__all__ = ["ROW_GROUP_ROWS", "Part", "as_dataset", "read_in_order", "read_parts", "write_part"]
 
 ROW_GROUP_ROWS: Final = 131_072
 _ROW_GROUP_BYTES: Final = 128 * 1024 * 1024
@@ -93,24 +96,119 @@ def write_part(
         StorageError: The disk refused; nothing has appeared.
         DamageError: What was read back is not what was written.
     """
-    final = _next_part(root, manifest, table, contract_id)
-    make_folder(final.parent)
-    temporary = final.with_name(final.name + TEMPORARY)
-    schema = arrow_schema(table)
-    written = 0
-    with storage_errors(final), _removed_on_error(temporary):
-        with create_file(temporary) as file:
-            with pq.ParquetWriter(file, schema, **_options(table)) as writer:
-                for group in _row_groups(rows, schema):
-                    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                    written += len(group)
-                writer.add_key_value_metadata(_metadata(manifest, table, contract_id))
+    part = Part(root, manifest, table, contract_id)
+    try:
+        for piece in rows:
+            part.append(piece)
+        return part.publish()
+    finally:
+        part.abandon()
+
+
+class Part:
+    """A part that is being written; its rows wait in memory until they are a row group, and so does its file.
+
+    Rows may come a little out of order, where a clock stepped back: while they wait they are put in order.
+
+    Args:
+        root: The lake.
+        manifest: The session's; its `next_part` is the file's number, and is counted on.
+        table: The table.
+        contract_id: The contract.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, table: str, contract_id: str | None) -> None:
+        self._root = root
+        self._table = table
+        self._contract_id = contract_id
+        self._final = _next_part(root, manifest, table, contract_id)
+        self._temporary = self._final.with_name(self._final.name + TEMPORARY)
+        self._metadata = _metadata(manifest, table, contract_id)
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._written_rows = 0
+        self._last_ns: int | None = None
+        self._open = ExitStack()
+        self._writing: tuple[BufferedWriter, pq.ParquetWriter] | None = None
+
+    def takes(self, rows: pa.Table) -> bool:
+        """Whether no row is older than what is written: such a row belongs in another part."""
+        return self._last_ns is None or pa.compute.min(rows["recv_ns"]).as_py() >= self._last_ns
+
+    def append(self, rows: pa.Table) -> None:
+        """Take the rows that follow, and write what makes whole row groups.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        self._waiting.append(rows.replace_schema_metadata())
+        self._waiting_rows += len(rows)
+        self._waiting_bytes += rows.nbytes
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._write(self._waiting_rows)
+        elif self._waiting_rows >= ROW_GROUP_ROWS:
+            self._write(self._waiting_rows - self._waiting_rows % ROW_GROUP_ROWS)
+
+    def publish(self) -> SealedFile:
+        """Write what waits, force it onto the disk, read all of it back, and give the file its name.
+
+        Returns:
+            What the manifest will say of it.
+
+        Raises:
+            StorageError: The disk refused.
+            DamageError: What was read back is not what was written.
+        """
+        self._write(self._waiting_rows)
+        with storage_errors(self._final):
+            file, writer = self._opened()
+            writer.add_key_value_metadata(self._metadata)
+            writer.close()
             file.flush()
             os.fsync(file.fileno())
-        sealed = _read_back(temporary, final.relative_to(root).as_posix(), table, contract_id, written)
-        publish_file(temporary, final)
-        sync_folder(final.parent)
-    return sealed
+            self._open.close()
+            relative = self._final.relative_to(self._root).as_posix()
+            sealed = _read_back(self._temporary, relative, self._table, self._contract_id, self._written_rows)
+            publish_file(self._temporary, self._final)
+            sync_folder(self._final.parent)
+        return sealed
+
+    def abandon(self) -> None:
+        """Leave nothing of a part that was not published: where the disk is full, it must not keep it full."""
+        with suppress(OSError, pa.ArrowException):  # what can't be finished is not wanted
+            self._open.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _write(self, count: int) -> None:
+        """Write so many of the rows that wait."""
+        rows = _by_time(pa.concat_tables([arrow_schema(self._table).empty_table(), *self._waiting]))
+        chosen = rows.slice(0, count).combine_chunks()
+        self._waiting = [rows.slice(count)]
+        self._waiting_rows -= count
+        self._waiting_bytes = self._waiting[0].nbytes
+        if count:
+            with storage_errors(self._final):
+                _, writer = self._opened()
+                writer.write_table(chosen, row_group_size=ROW_GROUP_ROWS)
+            self._written_rows += count
+            self._last_ns = chosen["recv_ns"][-1].as_py()
+
+    def _opened(self) -> tuple[BufferedWriter, pq.ParquetWriter]:
+        if self._writing is None:
+            make_folder(self._final.parent)
+            file = self._open.enter_context(create_file(self._temporary))
+            writer = pq.ParquetWriter(file, arrow_schema(self._table), **_options(self._table))
+            self._writing = file, self._open.enter_context(writer)
+        return self._writing
+
+
+def _by_time(rows: pa.Table) -> pa.Table:
+    """Rows in the order of their receive times, and of their arrival where these are equal."""
+    recv_ns = rows["recv_ns"].to_numpy()
+    if np.any(recv_ns[1:] < recv_ns[:-1]):  # the clock stepped back
+        return rows.take(np.argsort(recv_ns, kind="stable"))
+    return rows
 
 
 def _next_part(root: Path, manifest: Manifest, table: str, contract_id: str | None) -> Path:
@@ -122,17 +220,28 @@ def _next_part(root: Path, manifest: Manifest, table: str, contract_id: str | No
             return path
 
 
-@contextmanager
-def _removed_on_error(temporary: Path) -> Iterator[None]:
-    """Where the disk is full, what could not be finished must not keep it full."""
-    try:
-        yield
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def as_dataset(root: RemotePath, files: Iterable[SealedFile], table: str) -> ds.Dataset:
+    """Sealed files in object storage as one Arrow dataset: what polars and DuckDB read of it they ask for.
+
+    Returns:
+        The table's columns, led by `session_id` and `contract_id`, which tell whole files apart.
+    """
+    of = ds.ParquetFileFormat()
+    parts = [
+        of.make_fragment((root / file.path).path, root.filesystem, partition_expression=_partition(file))
+        for file in files
+    ]
+    keys = [pa.field(name, pa.string()) for name in PARTITIONS]
+    return ds.FileSystemDataset(parts, pa.schema([*keys, *arrow_schema(table)]), of, root.filesystem)
 
 
-def read_parts(root: Path, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
+def _partition(file: SealedFile) -> ds.Expression:
+    session, contract = map(ds.field, PARTITIONS)
+    is_contract = contract.is_null() if file.contract_id is None else contract == file.contract_id
+    return (session == session_of(file.path)) & is_contract
+
+
+def read_parts(root: Location, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
     """The rows of sealed files, one row group at a time; each file's checksum is verified first.
 
     Raises:
@@ -143,7 +252,7 @@ def read_parts(root: Path, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
         try:
             if sha256_of(path) != file.sha256:  # a page's own checksum does not cover its header
                 raise DamageError(f"{path} is damaged: restore it (`mdcapture verify` lists all damage)")
-            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 for group in range(parquet.num_row_groups):
                     yield parquet.read_row_group(group)
         except (pa.ArrowException, OSError) as error:
@@ -152,7 +261,7 @@ def read_parts(root: Path, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
             ) from error
 
 
-def read_in_order(root: Path, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
+def read_in_order(root: Location, files: Iterable[SealedFile]) -> Iterator[pa.Table]:
     """The rows of several files in one order, also where a clock stepped back and the files overlap.
 
     A file is opened when the order comes to its first row, and held in memory a row group at a time.
@@ -220,21 +329,6 @@ def _metadata(manifest: Manifest, table: str, contract_id: str | None) -> dict[s
     if contract is not None and contract.tick_size is not None:
         metadata["mdcapture.tick_size"] = repr(contract.tick_size)
     return metadata
-
-
-def _row_groups(rows: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Pieces of any size to pieces of a row group."""
-    waiting = schema.empty_table()
-    for piece in rows:
-        waiting = pa.concat_tables([waiting, piece.replace_schema_metadata()])
-        while len(waiting) >= ROW_GROUP_ROWS:
-            yield waiting.slice(0, ROW_GROUP_ROWS).combine_chunks()
-            waiting = waiting.slice(ROW_GROUP_ROWS)
-        if waiting.nbytes >= _ROW_GROUP_BYTES:
-            yield waiting.combine_chunks()
-            waiting = schema.empty_table()
-    if len(waiting):
-        yield waiting.combine_chunks()
 
 
 def _read_back(path: Path, relative: str, table: str, contract_id: str | None, written: int) -> SealedFile:

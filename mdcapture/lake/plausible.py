@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from mdcapture.lake.schema import DomType, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mdcapture.lake.manifest import Contract
 
@@ -25,8 +25,6 @@ KINDS: Final = {
     "no_time": "there is no time, or none that can be read",
     "unknown_type": "a side or a depth type outside of the documented ones",
 }
-_SIDES: Final = pa.array([side.value for side in Side], pa.int8())
-_DOM_TYPES: Final = pa.array([kind.value for kind in DomType], pa.int8())
 _FAR_NS: Final = 86_400 * 1_000_000_000
 _GRID_TOLERANCE: Final = 1e-6
 _PRICES: Final = {"quotes": ("best_bid", "best_ask", "last_price"), "trades": ("price",), "depth": ("price",)}
@@ -55,11 +53,15 @@ def implausible(table: str, batch: pa.RecordBatch, contracts: Mapping[str, Contr
         counts["crossed"] = _true(pc.greater(batch["best_bid"], batch["best_ask"]))
     elif table == "trades":
         counts["size"] = _true(pc.less_equal(batch["volume"], 0))
-        counts["unknown_type"] = len(batch) - _true(pc.is_in(batch["side"], _SIDES))
+        counts["unknown_type"] = _unknown(batch["side"], Side)
     else:
         counts["size"] = _true(pc.less(batch["volume"], 0))
-        counts["unknown_type"] = len(batch) - _true(pc.is_in(batch["dom_type"], _DOM_TYPES))
+        counts["unknown_type"] = _unknown(batch["dom_type"], DomType)
     return {f"{table}.{kind}": count for kind, count in counts.items() if count}
+
+
+def _unknown(column: pa.Array, known: Iterable[int]) -> int:
+    return len(column) - _true(pc.is_in(column, pa.array([*known], column.type)))
 
 
 def _true(mask: pa.BooleanArray) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mdcapture.lake.manifest import Manifest
+    from mdcapture.lake.remote import Location
 
 __all__ = ["is_backed_up", "prunable", "prune"]
 
@@ -36,7 +37,7 @@ def prunable(
     ids: Collection[str] | None = None,
     before_ns: int | None = None,
     keep: int | None = None,
-    backup: Path | None = None,
+    backup: Location | None = None,
 ) -> list[Manifest]:
     """The sessions that have ended and meet every condition that is given, the oldest first.
 
@@ -65,7 +66,7 @@ def prunable(
     return found
 
 
-def is_backed_up(manifest: Manifest, backup: Path) -> bool:
+def is_backed_up(manifest: Manifest, backup: Location) -> bool:
     """Whether a copy of the lake has every file of a session, with the same content."""
     try:
         copy = read_manifest(backup, manifest.session_id)

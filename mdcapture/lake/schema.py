@@ -21,6 +21,7 @@ __all__ = [
     "ORDER",
     "PARTITIONS",
     "QUOTE_STATE",
+    "ROUTINE_KINDS",
     "SCHEMA_VERSION",
     "STREAMS",
     "TABLES",
@@ -30,6 +31,7 @@ __all__ = [
     "Incident",
     "IncidentKind",
     "Side",
+    "SignalRow",
     "Stream",
     "Table",
 ]
@@ -88,15 +90,26 @@ class IncidentKind(StrEnum):
     HANDLER_FAILED = "handler_failed"
     LOST = "lost"
     JOURNAL_DAMAGED = "journal_damaged"
+    CRASHED = "crashed"
 
 
-GAP_KINDS: Final = (IncidentKind.GAP, IncidentKind.STALLED, IncidentKind.JOURNAL_DAMAGED)
+GAP_KINDS: Final = (IncidentKind.GAP, IncidentKind.STALLED, IncidentKind.JOURNAL_DAMAGED, IncidentKind.CRASHED)
 """The kinds between whose times data of their stream and contract can be missing.
 
 `gap` tells of every such time that ended while its session was written, whatever broke the stream: from its last good
 message to its first new one. `stalled` begins where the gap of its stream will, and stands for it in a session that was
-killed before the stream came back. `journal_damaged` is noticed when the journal is read.
+killed before the stream came back. `journal_damaged` is noticed when the journal is read. `crashed` is what a recovery
+says of each stream of a session whose writer died: from its last message on, without an end, since what follows is
+another session.
 """
+
+ROUTINE_KINDS: Final = (
+    IncidentKind.CONNECTED,
+    IncidentKind.SUBSCRIBING,
+    IncidentKind.SUBSCRIBED,
+    IncidentKind.BACKFILLED,
+)
+"""The kinds that a capture has in which nothing went wrong."""
 
 NO_END_NS: Final = 2**63 - 1
 """The end of a gap that did not end: later than every row, so that a comparison of times is all that a join needs."""
@@ -127,6 +140,16 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     to_ns: Int64 | None
     detail: str = ""
     bars: tuple[Bar, ...] = ()
+
+
+class SignalRow(NamedTuple):
+    """What a signal said, and the message that made it known: the row depends on nothing that came after it."""
+
+    seq: Int64
+    recv_ns: Int64
+    contract_id: str
+    name: str
+    value: float
 
 
 class Column(NamedTuple):
@@ -249,6 +272,16 @@ TABLES: Final = {
                 Column("from_ns", "int64", "ns UTC", "since when"),
                 Column("to_ns", "int64", "ns UTC", "until when; null if not over when it was written"),
                 Column("detail", "string", "", "in words"),
+            ),
+        ),
+        Table(
+            "signals",
+            "what signals said: each row depends on nothing that was received after its message",
+            (
+                _SEQ._replace(meaning="number of the hub message that made it known, of any contract"),
+                _RECV._replace(meaning="when it was known: when that message was received"),
+                Column("name", "string", "", "the signal"),
+                Column("value", "float64", "", "what it said, in its own unit"),
             ),
         ),
         Table(

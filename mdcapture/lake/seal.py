@@ -1,12 +1,16 @@
 """The one way into the lake: journal segments to sealed Parquet files.
 
-Recovery after a crash is this same code on what it finds. Each step leaves a state from which it can be done again:
+Recovery after a crash is this same code on what it finds. The segments that wait are sealed in one pass, and each step
+leaves a state from which it can be done again:
 
     1. rows are written to temporary files, synced, read back, and renamed: they exist, but no manifest names them
-    2. the manifest is replaced by one that names them, and the segment as sealed
-    3. the segment is removed
+    2. the manifest is replaced by one that names them, and the segments as sealed
+    3. the segments are removed
 
-A file that no manifest names is a leftover of step 1 (its segment is still there) or of a compaction (its rows are in
+A session whose writer died gets at its recovery an incident `crashed` of each stream, in the manner of steps 1 and 2:
+a manifest that counts them has them.
+
+A file that no manifest names is a leftover of step 1 (its segments are still there) or of a compaction (its rows are in
 the merged file): `remove_leftovers` tells these from what it does not know, and leaves that alone.
 """
 
@@ -14,35 +18,40 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdcapture.errors import BusyError, DamageError, LakeError
-from mdcapture.lake.columns import CONTRACT, Decoder
+from mdcapture.lake.columns import Decoder
 from mdcapture.lake.files import TEMPORARY, make_folder, storage_errors, sync_folder
-from mdcapture.lake.journal import Damage, read_blocks, segments
+from mdcapture.lake.journal import ENDED, Damage, IncidentBlock, MessageBlock, read_blocks, segments
 from mdcapture.lake.layout import is_part, is_session_id, journal_folder, manifest_path, session_order
 from mdcapture.lake.locks import OWNER_LOCK, SEAL_LOCK, hold
 from mdcapture.lake.manifest import Manifest, SealedFile, read_manifest, write_manifest
 from mdcapture.lake.parquet import read_in_order, write_part
-from mdcapture.lake.schema import TABLES
+from mdcapture.lake.parts import Parts
+from mdcapture.lake.schema import STREAMS, TABLES, Incident, IncidentKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mdcapture.lake.manifest import State
+    from mdcapture.lake.journal import Block
+    from mdcapture.lake.manifest import Contract, State
 
 __all__ = ["compact", "finish", "recover", "remove_leftovers", "seal"]
 
 _MERGE_FACTOR = 2
+_PIECE_MESSAGES = 32_768
 _BETWEEN = ("incidents", "backfill")
 """Rows of these tables stand before a message, which need not be there yet."""
+
+_BEHIND = ("signals",)
+"""Rows of these tables come after their message, which an earlier segment may have had."""
 
 
 def seal(root: Path, session_id: str, through: int) -> Manifest:
@@ -80,6 +89,8 @@ def finish(root: Path, session_id: str, state: State) -> Manifest:
     with hold(folder / SEAL_LOCK, wait=True):
         manifest = read_manifest(root, session_id)
         _seal_segments(root, manifest, sys.maxsize)
+        if state == "recovered" and manifest.state == "open" and not (folder / ENDED).exists():
+            _tell_of_crash(root, manifest)
         damage = _merge(root, manifest)
         if manifest.state == "open":
             manifest.state = state
@@ -125,7 +136,7 @@ def _recover(root: Path, folder: Path) -> list[Manifest]:
     if segments(folder):
         raise DamageError(f"{folder} has messages, but {manifest} is missing: restore it from a backup")
     # The session's process died before the manifest was there, and so before the first message.
-    manifest.with_name(manifest.name + TEMPORARY).unlink(missing_ok=True)
+    _unfinished_manifest(root, folder.name).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     return []
 
@@ -153,6 +164,7 @@ def remove_leftovers(root: Path, manifest: Manifest) -> None:
     Where a file that the manifest names is missing, only what has no name yet is removed: the manifest may be an old
     one that was put back, and then files that it does not know hold the only copy.
     """
+    _unfinished_manifest(root, manifest.session_id).unlink(missing_ok=True)
     named = {root / file.path for file in manifest.files}
     complete = all(path.is_file() for path in named)
     for table in TABLES:
@@ -163,13 +175,20 @@ def remove_leftovers(root: Path, manifest: Manifest) -> None:
                 path.unlink()
 
 
+def _unfinished_manifest(root: Path, session_id: str) -> Path:
+    path = manifest_path(root, session_id)
+    return path.with_name(path.name + TEMPORARY)
+
+
 def _is_elsewhere(root: Path, manifest: Manifest, table: str, path: Path) -> bool:
-    """Whether a file's rows are all in files that the manifest names, or in the segment that is sealed next."""
+    """Whether a file's rows are all in files that the manifest names, or in the segments that are sealed next."""
     seqs = _seqs(path)
     if seqs is None:
         return False
     waits = manifest.sealed_segment + 1 in segments(journal_folder(root, manifest.session_id))
-    return seqs.stop <= manifest.next_seq + (table in _BETWEEN) or (waits and seqs.start >= manifest.next_seq)
+    if seqs.stop <= manifest.next_seq + (table in _BETWEEN):
+        return True
+    return waits and (seqs.start >= manifest.next_seq or table in _BEHIND)
 
 
 def _seqs(path: Path) -> range | None:
@@ -187,43 +206,85 @@ def _seal_segments(root: Path, manifest: Manifest, through: int) -> None:
     folder = journal_folder(root, manifest.session_id)
     with storage_errors(folder):
         remove_leftovers(root, manifest)
-        for number, path in segments(folder).items():
-            if manifest.sealed_segment < number <= through:
-                _seal_segment(root, manifest, number, path)
-            if number <= manifest.sealed_segment:
+        found = segments(folder)
+        for number in [number for number in found if number <= manifest.sealed_segment]:
+            found.pop(number).unlink()
+        waiting = deque((number, path) for number, path in found.items() if number <= through)
+        while waiting:
+            for path in _seal_some(root, manifest, waiting):
                 path.unlink()
         sync_folder(folder)
 
 
-def _seal_segment(root: Path, manifest: Manifest, number: int, path: Path) -> None:
-    contracts = {contract.contract_id: contract for contract in manifest.contracts}
-    decoder = Decoder(contracts, manifest.quote_state)
-    decoder.next_seq = manifest.next_seq
-    decoder.last_recv_ns = manifest.end_ns or manifest.created_ns
-    missing = [Damage(0, 0, torn=False)] if number > manifest.sealed_segment + 1 else []
-    decoder.take(chain(missing, read_blocks(path.read_bytes())))
-    for name, table in decoder.tables().items():
-        for contract_id, rows in _by_contract(table):
-            manifest.files.append(write_part(root, manifest, name, contract_id, [rows]))
-    _count(manifest, decoder)
-    manifest.sealed_segment = number
+def _seal_some(root: Path, manifest: Manifest, waiting: deque[tuple[int, Path]]) -> list[Path]:
+    """Seal segments in one pass, as many as its parts take; these are taken from those that wait, and returned."""
+    decoder = _decoder(manifest)
+    sealed: list[Path] = []
+    with Parts(root, manifest) as parts:
+        while waiting and not parts.are_full:
+            number, path = waiting.popleft()
+            missing = [Damage(0, 0, torn=False)] if number > manifest.sealed_segment + 1 else []
+            for blocks in _pieces(chain(missing, read_blocks(path.read_bytes()))):
+                decoder.take(blocks)
+                parts.add(decoder.drain())
+            manifest.sealed_segment = number
+            sealed.append(path)
+        _conclude(manifest, decoder, parts)
+    write_manifest(root, manifest)
+    return sealed
+
+
+def _pieces(blocks: Iterable[Block | Damage]) -> Iterator[list[Block | Damage]]:
+    """Blocks in pieces that are decoded at once; none ends in a damage, which must see what follows it."""
+    piece: list[Block | Damage] = []
+    messages = 0
+    for block in blocks:
+        piece.append(block)
+        messages += len(block.records) if isinstance(block, MessageBlock) else 0
+        if messages >= _PIECE_MESSAGES and isinstance(block, MessageBlock):
+            yield piece
+            piece, messages = [], 0
+    if piece:
+        yield piece
+
+
+def _tell_of_crash(root: Path, manifest: Manifest) -> None:
+    """Say since when each stream can be missing messages: since its last one, whatever had broken it before the end."""
+    if IncidentKind.CRASHED in manifest.incidents:  # by a recovery that died, too
+        return
+    last_ns = {(stream, one.contract_id): manifest.created_ns for stream, one in _wanted(manifest)}
+    for file in sorted(manifest.files, key=lambda file: file.last_seq):
+        if file.table in STREAMS and file.contract_id is not None:
+            last_ns[file.table, file.contract_id] = file.last_recv_ns
+    noticed_ns = max((file.last_recv_ns for file in manifest.files), default=manifest.created_ns)
+    detail = "whoever wrote this session died: what came after this message was not kept"
+    decoder = _decoder(manifest)
+    decoder.take(
+        IncidentBlock(manifest.next_seq, noticed_ns, Incident(IncidentKind.CRASHED, *which, from_ns, None, detail))
+        for which, from_ns in last_ns.items()
+    )
+    with Parts(root, manifest) as parts:
+        parts.add(decoder.drain())
+        _conclude(manifest, decoder, parts)
     write_manifest(root, manifest)
 
 
-def _by_contract(table: pa.Table) -> Iterator[tuple[str | None, pa.Table]]:
-    """A table's rows contract by contract, in their order, without the column that the path holds."""
-    if not len(table):
-        return
-    column = table[CONTRACT].combine_chunks()
-    codes = column.indices.fill_null(-1).to_numpy()
-    rows = table.drop_columns(CONTRACT)
-    for code in np.unique(codes):
-        contract_id = None if code < 0 else column.dictionary[code].as_py()
-        chosen = np.flatnonzero(codes == code)
-        yield contract_id, rows if len(chosen) == len(rows) else rows.take(chosen)
+def _wanted(manifest: Manifest) -> list[tuple[str, Contract]]:
+    """The streams that the session was to have."""
+    return [(stream, one) for one in manifest.contracts for stream in STREAMS if manifest.config.get(stream)]
 
 
-def _count(manifest: Manifest, decoder: Decoder) -> None:
+def _decoder(manifest: Manifest) -> Decoder:
+    """A decoder of what follows the session's last sealed segment."""
+    decoder = Decoder({contract.contract_id: contract for contract in manifest.contracts}, manifest.quote_state)
+    decoder.next_seq = manifest.next_seq
+    decoder.last_recv_ns = manifest.end_ns or manifest.created_ns
+    return decoder
+
+
+def _conclude(manifest: Manifest, decoder: Decoder, parts: Parts) -> None:
+    """Publish what was decoded, and let the manifest name and count it."""
+    manifest.files += parts.publish()
     manifest.next_seq = decoder.next_seq
     manifest.quote_state = decoder.quote_state
     for total, more in (

@@ -5,14 +5,19 @@
     entries        those of a message stand once each, as a row or as a reject, with its contract and receive time
     deep           the original text, decoded again, gives the very rows that are stored
 
+Of a session that is still open this is a proof of what is sealed; of what waits in the journal it is known that each
+block is what its checksum says, and no more.
+
 Memory is bounded: files are read a row group at a time, and accounts are made up for a window of messages at a time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,38 +26,63 @@ from mdcapture.errors import DamageError
 from mdcapture.lake.accounting import account
 from mdcapture.lake.columns import arrow_schema
 from mdcapture.lake.files import TEMPORARY, sha256_of
-from mdcapture.lake.journal import Damage, read_blocks, segments
+from mdcapture.lake.journal import Damage, MessageBlock, read_blocks, segments
 from mdcapture.lake.layout import contract_folder, is_part, journal_folder, manifest_path
 from mdcapture.lake.locks import unsealed
-from mdcapture.lake.manifest import read_manifest
+from mdcapture.lake.manifest import State, read_manifest
 from mdcapture.lake.problems import Problem, ProblemKind
 from mdcapture.lake.schema import ORDER, SCHEMA_VERSION, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
 
     from mdcapture.lake.manifest import Manifest, SealedFile
+    from mdcapture.lake.remote import Location
 
-__all__ = ["Problem", "ProblemKind", "verify"]
+__all__ = ["Problem", "ProblemKind", "Proof", "prove", "verify"]
 
 _UNUSABLE: Final = {ProblemKind.MISSING_FILE, ProblemKind.UNREADABLE, ProblemKind.SCHEMA}
 
 
-def verify(root: Path, session_id: str, *, deep: bool = False) -> list[Problem]:
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a session.
+
+    Attributes:
+        session_id: Its id.
+        status: `open`, `sealed` or `recovered`; None where the manifest can't be read.
+        proven: Messages in sealed files, which is what the proof is about.
+        waiting: Messages that are still in the journal: their blocks are sound, what they hold is not yet looked at.
+        problems: What is wrong; nothing if all is well.
+    """
+
+    session_id: str
+    status: State | None
+    proven: int
+    waiting: int
+    problems: list[Problem]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(root: Location, session_id: str, *, deep: bool = False) -> list[Problem]:
+    """Find what is wrong with a session: the problems of `prove`, whose arguments and errors are these."""
+    return prove(root, session_id, deep=deep).problems
+
+
+def prove(root: Location, session_id: str, *, deep: bool = False) -> Proof:
     """Prove a session, or find what is wrong with it.
 
-    Of a session that is still recorded, what is sealed is proven; sealing waits meanwhile, the journal does not.
+    While it is still recorded, sealing waits for the proof; the journal does not.
 
     Args:
         root: The lake.
         session_id: The session.
         deep: Decode all the original text again, and compare every row.
-
-    Returns:
-        What is wrong; nothing if all is well.
 
     Raises:
         NotFoundError: There is no such session.
@@ -62,15 +92,19 @@ def verify(root: Path, session_id: str, *, deep: bool = False) -> list[Problem]:
             manifest = read_manifest(root, session_id)
         except DamageError as error:
             path = manifest_path(root, session_id).relative_to(root)
-            return [Problem(ProblemKind.MANIFEST, path.as_posix(), str(error))]
-        problems = [*_manifest(manifest), *_foreign_files(root, manifest), *_journal(root, manifest)]
+            problem = Problem(ProblemKind.MANIFEST, path.as_posix(), str(error))
+            return Proof(session_id=session_id, status=None, proven=0, waiting=0, problems=[problem])
+        waiting, journal = _journal(root, manifest)
+        problems = [*_manifest(manifest), *_foreign_files(root, manifest), *journal]
         usable = []
         for file in manifest.files:
             found = list(_file(root, manifest, file))
             problems += found
             if not any(problem.kind in _UNUSABLE for problem in found):
                 usable.append(file)
-        return problems + account(root, manifest, usable, deep=deep)
+        problems += account(root, manifest, usable, deep=deep)
+        proven = manifest.counts.get("messages", 0)
+        return Proof(session_id=session_id, status=manifest.state, proven=proven, waiting=waiting, problems=problems)
 
 
 def _manifest(manifest: Manifest) -> Iterator[Problem]:
@@ -92,7 +126,7 @@ def _manifest(manifest: Manifest) -> Iterator[Problem]:
             yield Problem(ProblemKind.MANIFEST, path, "the manifest names it twice")
 
 
-def _foreign_files(root: Path, manifest: Manifest) -> Iterator[Problem]:
+def _foreign_files(root: Location, manifest: Manifest) -> Iterator[Problem]:
     """Files that the manifest does not name; of an open session only those that no sealing can have left."""
     named = {root / file.path for file in manifest.files}
     for table in TABLES:
@@ -103,22 +137,28 @@ def _foreign_files(root: Path, manifest: Manifest) -> Iterator[Problem]:
                 yield Problem(ProblemKind.FOREIGN_FILE, path.relative_to(root).as_posix(), detail)
 
 
-def _journal(root: Path, manifest: Manifest) -> Iterator[Problem]:
+def _journal(root: Location, manifest: Manifest) -> tuple[int, list[Problem]]:
+    """How many messages wait to be sealed, and what is wrong with where they do."""
     folder = journal_folder(root, manifest.session_id)
     where = folder.relative_to(root).as_posix()
-    if manifest.state == "open" and not folder.is_dir():
-        yield Problem(ProblemKind.JOURNAL, where, "the session is open, but its journal is gone")
+    waiting = 0
+    found = []
+    if manifest.state == "open" and isinstance(root, Path) and not folder.is_dir():
+        found.append(Problem(ProblemKind.JOURNAL, where, "the session is open, but its journal is gone"))
     for number, path in segments(folder).items():
         if number <= manifest.sealed_segment:
             continue
         if manifest.state != "open":
-            yield Problem(ProblemKind.JOURNAL, where, f"segment {number} is not sealed: `mdcapture recover`")
+            found.append(Problem(ProblemKind.JOURNAL, where, f"segment {number} is not sealed: `mdcapture recover`"))
         for block in read_blocks(path.read_bytes()):
-            if isinstance(block, Damage) and not block.torn:
-                yield Problem(ProblemKind.JOURNAL, f"{where}/{path.name}", block.detail)
+            if isinstance(block, MessageBlock):
+                waiting += len(block.records)
+            elif isinstance(block, Damage) and not block.torn:
+                found.append(Problem(ProblemKind.JOURNAL, f"{where}/{path.name}", block.detail))
+    return waiting, found
 
 
-def _file(root: Path, manifest: Manifest, file: SealedFile) -> Iterator[Problem]:
+def _file(root: Location, manifest: Manifest, file: SealedFile) -> Iterator[Problem]:
     path = root / file.path
     name = path.name
     folder = f"{file.table}/session_id={manifest.session_id}/{contract_folder(file.contract_id)}"
@@ -133,7 +173,7 @@ def _file(root: Path, manifest: Manifest, file: SealedFile) -> Iterator[Problem]
         elif sha256_of(path) != file.sha256:
             yield Problem(ProblemKind.CHECKSUM, file.path, "its checksum is not the manifest's: restore it")
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 yield from _content(parquet, manifest, file)
         except (pa.ArrowException, OSError) as error:
             yield Problem(ProblemKind.UNREADABLE, file.path, f"it can't be read ({error}): restore it")

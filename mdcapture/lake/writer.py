@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import shutil
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mdcapture.errors import BusyError, StorageError
-from mdcapture.lake.files import make_folder, storage_errors, sync_folder
+from mdcapture.lake.files import TEMPORARY, make_folder, storage_errors, sync_folder
 from mdcapture.lake.journal import Journal
 from mdcapture.lake.layout import journal_folder, manifest_path, session_id_at
 from mdcapture.lake.locks import OWNER_LOCK, hold
@@ -71,8 +72,12 @@ def open_session(
             config=dict(config or {}),
             contracts=list(contracts),
         )
-        write_manifest(root, manifest)
-        journal = Journal(journal_folder(root, session_id))
+        try:
+            write_manifest(root, manifest)
+            journal = Journal(journal_folder(root, session_id))
+        except StorageError:
+            _abandon(root, session_id)
+            raise
         try:
             yield OpenSession(root, manifest, journal)
         finally:
@@ -99,6 +104,15 @@ def _claim(root: Path, start_ns: int, held: ExitStack) -> str:
     raise StorageError(
         None, f"{_ATTEMPTS} sessions of {root} began in one second: is something starting them in a loop?"
     )
+
+
+def _abandon(root: Path, session_id: str) -> None:
+    """Leave nothing of a session that could not begin; what can't be removed is left to a recovery."""
+    manifest = manifest_path(root, session_id)
+    with suppress(OSError):
+        for path in (manifest, manifest.with_name(manifest.name + TEMPORARY)):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(journal_folder(root, session_id))
 
 
 def _is_new(folder: Path) -> bool:

@@ -7,6 +7,9 @@
 Each estimator has a counterpart in `mdcapture.metrics`, and after the same events the same value: exactly where it is
 made of whole numbers or of one state, to twelve digits where fractions are added up. `ESTIMATORS` names them.
 
+A session is a beginning: what held or was added up in the one before is not known in it, as in the lake's own metrics,
+which are by session. So a replay of one session gives what was seen live in it.
+
 Two things can only be known afterwards. A gap ends what held when it is over, not when it began: what another stream
 told in the meantime was taken. And the last message of a contract's book counts when the next event comes, since it is
 not complete before; `tick` completes it, too.
@@ -18,7 +21,7 @@ import heapq
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
-from mdcapture.capture.events import DepthEvent, QuoteEvent, TradeEvent
+from mdcapture.capture.events import DepthEvent, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.errors import UsageError
 from mdcapture.lake.schema import GAP_KINDS, STREAMS
 from mdcapture.live.bars import DollarBars, TickBars, TimeBars, VolumeBars, VolumeProfile, Vwap
@@ -86,6 +89,9 @@ class EventSource(Protocol):
     def on_incident(self, handler: Handler, /) -> Handler:
         """Call this with each incident."""
 
+    def on_session(self, handler: Handler, /) -> Handler:
+        """Call this with each session, before its first event."""
+
 
 class Values(Mapping[str, Any]):
     """The values of one contract by name, as they are whenever one is asked for.
@@ -93,11 +99,14 @@ class Values(Mapping[str, Any]):
     Attributes:
         contract_id: The contract.
         recv_ns: The time of the last event that there was, or that showed that time had passed.
+        seq: The number of its message, which may be another contract's.
+        odd: What was odd of its depth stream, counted: see `Book`.
     """
 
-    def __init__(self, contract_id: str, estimators: Mapping[str, Estimator[Any]]) -> None:
+    def __init__(self, contract_id: str, estimators: Mapping[str, Estimator[Any]], odd: Mapping[str, int]) -> None:
         self.contract_id = contract_id
-        self.recv_ns = 0
+        self.odd = odd
+        self.recv_ns = self.seq = 0
         self._estimators = estimators
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # an estimator's value: a number, a bar
@@ -123,10 +132,12 @@ class LiveMetrics:
         UsageError: `tick_ns` is not positive.
 
     Example:
+        ```python
         live = LiveMetrics({"spread": QuotedSpread, "ofi": lambda: Every(NS_PER_S, OrderFlowImbalance())})
         live.attach(recorder)
         ...
         live["CON.F.US.MNQ.Z26"]["ofi"]
+        ```
     """
 
     def __init__(
@@ -144,6 +155,7 @@ class LiveMetrics:
         self._sets: dict[str, _Set] = {}
         self._open: _Set | None = None
         self._next_tick_ns = 0
+        self._seq = 0
         self._gaps: list[tuple[int, int, Incident]] = []
 
     @property
@@ -169,7 +181,16 @@ class LiveMetrics:
         source.on_trade(self.update)
         source.on_depth(self.update)
         source.on_incident(self.incident)
+        source.on_session(self.begin)
         return self
+
+    def begin(self, session: SessionStart | None = None) -> None:
+        """Begin anew with the contracts of a session, or with all: a message that was not yet whole never will be."""
+        contracts = session.contracts if session is not None and session.contracts else list(self._sets)
+        for contract_id in contracts:
+            ended = self._sets.pop(contract_id, None)
+            if ended is self._open:
+                self._open = None
 
     def update(self, event: Event) -> None:
         """Take the next event."""
@@ -177,6 +198,7 @@ class LiveMetrics:
             self._complete()
         if self._gaps and event.recv_ns >= self._gaps[0][0]:
             self._end_gaps(event.recv_ns)
+        self._seq = event.seq
         if event.recv_ns >= self._next_tick_ns:
             self._tick(event.recv_ns // self._tick_ns * self._tick_ns, event.recv_ns)
         own = self._sets.get(event.contract_id)
@@ -202,7 +224,7 @@ class LiveMetrics:
 
     def _tick(self, now_ns: int, known_ns: int) -> None:
         for own in self._sets.values():
-            own.pass_time(now_ns, known_ns)
+            own.pass_time(now_ns, known_ns, self._seq)
             self._listen(None, own.values)
         self._next_tick_ns = now_ns // self._tick_ns * self._tick_ns + self._tick_ns
 
@@ -230,7 +252,7 @@ class _Set:
     """The estimators of one contract, and its book."""
 
     def __init__(self, contract_id: str, estimators: dict[str, Estimator[Any]], book: Book) -> None:
-        self.values = Values(contract_id, estimators)
+        self.values = Values(contract_id, estimators, book.odd)
         own = list(estimators.values())
         self._estimators = own
         self._on_quote = [one.on_quote for one in own if "quotes" in one.takes]
@@ -248,7 +270,7 @@ class _Set:
         return same and isinstance(event, DepthEvent)
 
     def take(self, event: QuoteEvent | TradeEvent) -> None:
-        self.values.recv_ns = event.recv_ns
+        self.values.recv_ns, self.values.seq = event.recv_ns, event.seq
         if isinstance(event, QuoteEvent):
             for on_quote in self._on_quote:
                 on_quote(event)
@@ -265,7 +287,7 @@ class _Set:
         last = entries[-1]
         self._book.apply_message([(entry.dom_type, entry.price, entry.volume) for entry in entries])
         event = BookEvent(last.contract_id, last.seq, last.recv_ns, self._book.levels(self._levels))
-        self.values.recv_ns = event.recv_ns
+        self.values.recv_ns, self.values.seq = event.recv_ns, event.seq
         for on_book in self._on_book:
             on_book(event)
         return event
@@ -278,8 +300,8 @@ class _Set:
             if any(name in streams for name in estimator.takes):
                 estimator.on_gap(from_ns)
 
-    def pass_time(self, now_ns: int, known_ns: int) -> None:
-        """Let time pass; what was received at `known_ns` showed it."""
-        self.values.recv_ns = known_ns
+    def pass_time(self, now_ns: int, known_ns: int, seq: int) -> None:
+        """Let time pass; what was received at `known_ns`, of that number, showed it."""
+        self.values.recv_ns, self.values.seq = known_ns, seq
         for on_time in self._on_time:
             on_time(now_ns)

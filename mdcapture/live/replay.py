@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import polars as pl
 
-from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent, TradeEvent
+from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.errors import UsageError
 from mdcapture.gateway.tape import read_data
 from mdcapture.lake.schema import GAP_KINDS, ORDER, Incident
@@ -42,7 +42,8 @@ _TURN: Final = 1_000
 _ORDER: Final = itemgetter(*(QuoteEvent._fields.index(name) for name in ORDER))
 
 Handler = TypeVar("Handler", bound="Callable[..., object]")
-Timed = tuple[int, Event | Incident | None]
+Item = Event | Incident | SessionStart
+Timed = tuple[int, Item]
 
 
 class Replay:
@@ -65,9 +66,11 @@ class Replay:
         UsageError: There is no source, or the speed is not positive.
 
     Example:
+        ```python
         replay = Replay(open_lake("data").session("latest"), speed=10)
         replay.on_trade(print)
         replay.run()
+        ```
     """
 
     def __init__(
@@ -109,6 +112,10 @@ class Replay:
         """Call this with each `Incident`; also as a decorator."""
         return self._handle(Incident, handler)
 
+    def on_session(self, handler: Handler) -> Handler:
+        """Call this with each `SessionStart`, before the first event of the session; also as a decorator."""
+        return self._handle(SessionStart, handler)
+
     def _handle(self, kind: type, handler: Handler) -> Handler:
         self._handlers.setdefault(kind, []).append(handler)
         return handler
@@ -129,7 +136,7 @@ class Replay:
 
     def __iter__(self) -> Iterator[Event]:
         """The events, without handlers and incidents; each time from the beginning."""
-        return (item for item in self._paced() if not isinstance(item, Incident))
+        return (item for item in self._paced() if not isinstance(item, Incident | SessionStart))
 
     async def events(self) -> AsyncIterator[Event]:
         """The events in async code, as `Recorder.events` gives them; time is the running loop's."""
@@ -139,10 +146,10 @@ class Replay:
             wait_s = pace.wait_s(item, now)
             if wait_s > 0 or count % _TURN == 0:  # others must have their turn, too
                 await asyncio.sleep(max(wait_s, 0.0))
-            if not isinstance(item, Incident):
+            if not isinstance(item, Incident | SessionStart):
                 yield item
 
-    def _paced(self) -> Iterator[Event | Incident]:
+    def _paced(self) -> Iterator[Item]:
         pace = _Pace(self._speed, self._pace)
         for item in self._items():
             wait_s = pace.wait_s(item, self._clock)
@@ -150,9 +157,9 @@ class Replay:
                 self._sleep(wait_s)
             yield item
 
-    def _items(self) -> Iterator[Event | Incident]:
+    def _items(self) -> Iterator[Item]:
         streams = [_opened(source, self._selection) for source in self._sources]
-        return (item for _, item in heapq.merge(*streams, key=itemgetter(0)) if item is not None)
+        return (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
 
 
 class _Pace:
@@ -163,7 +170,7 @@ class _Pace:
         self._column = column
         self._origin: tuple[int, float] | None = None
 
-    def wait_s(self, item: Event | Incident, now: Callable[[], float]) -> float:
+    def wait_s(self, item: Item, now: Callable[[], float]) -> float:
         at_ns: int | None = None if self._speed == math.inf else getattr(item, self._column, None)
         if at_ns is None:
             return 0.0
@@ -195,7 +202,8 @@ def _opened(source: Session | Path | str, selection: _Selection) -> Iterator[Tim
     if isinstance(source, str | Path):
         yield from _tape(source, selection)
     elif source.start_ns is not None:
-        yield source.start_ns, None
+        contracts = tuple(one.contract_id for one in source.contracts)
+        yield source.start_ns, SessionStart(source.session_id, contracts)
         yield from _session(source, selection)
 
 

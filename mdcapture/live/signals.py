@@ -6,22 +6,26 @@
     def pressure(bar, now):                    # called once a bar; None is no signal
         return None if now["ofi"] is None else now["ofi"] / bar.volume
 
-    signals.run(Replay(session))               # history: a frame of recv_ns, contract_id, name, value
-    signals.attach(recorder)                   # live: `signals.frame()`, or what `emit` is called with
+    signals.attach(recorder)                   # live: rows of the session's table `signals`
+    signals.store(session)                     # history: the same rows there, or
+    signals.run(Replay(session))               # as a frame of seq, recv_ns, contract_id, name, value
 
-A row's `recv_ns` is the time of the message that made it known, also where that only showed that time had passed.
+A row's `seq` and `recv_ns` are those of the message that made it known, also where that only showed that time had
+passed. What a session's table holds of a recorder is what a replay of that session gives.
 `predictive_r2` judges a signal by what it says of later mids, on a part of the data that it was not fitted to.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 import polars as pl
 
 from mdcapture.errors import UsageError
+from mdcapture.lake.schema import SignalRow
 from mdcapture.live.estimators import BookEvent
 from mdcapture.live.online import EventSource, LiveMetrics
+from mdcapture.live.replay import Replay
 from mdcapture.metrics.frames import mid_at, prevailing, with_mid
 from mdcapture.metrics.spreads import horizon_label
 
@@ -32,24 +36,23 @@ if TYPE_CHECKING:
     from mdcapture.live.bars import Bar
     from mdcapture.live.estimators import Estimator
     from mdcapture.live.online import Values
-    from mdcapture.live.replay import Replay
+    from mdcapture.session import Session
 
-__all__ = ["SignalRow", "Signals", "predictive_r2"]
+__all__ = ["Signals", "predictive_r2"]
 
-_SCHEMA: Final = {"recv_ns": pl.Int64, "contract_id": pl.String, "name": pl.String, "value": pl.Float64}
-
-
-class SignalRow(NamedTuple):
-    """What a signal said, and when that was known."""
-
-    recv_ns: int
-    contract_id: str
-    name: str
-    value: float
+_SCHEMA: Final = dict(zip(SignalRow._fields, (pl.Int64, pl.Int64, pl.String, pl.String, pl.Float64), strict=True))
 
 
 OnBar = TypeVar("OnBar", bound="Callable[[Bar, Values], float | None]")
 OnBook = TypeVar("OnBook", bound="Callable[[BookEvent, Values], float | None]")
+
+
+@runtime_checkable
+class _SignalTable(Protocol):
+    """A source of events that keeps what is said of them: a `Recorder`."""
+
+    def say(self, row: SignalRow) -> object:
+        """Keep a row."""
 
 
 class Signals:
@@ -60,7 +63,7 @@ class Signals:
 
     Args:
         metrics: What makes each estimator, by name, as for `LiveMetrics`.
-        emit: Called with each row instead of keeping it, where a capture goes on for weeks.
+        emit: Called with each row, which is kept in memory otherwise, unless a recorder keeps it.
         tick_ns: As for `LiveMetrics`.
         tick_sizes: As for `LiveMetrics`.
     """
@@ -74,7 +77,7 @@ class Signals:
         tick_sizes: Mapping[str, float] | None = None,
     ) -> None:
         self._rows: list[SignalRow] = []
-        self._emit = emit or self._rows.append
+        self._emit = [] if emit is None else [emit]
         self._on_bar: list[tuple[str, str, Callable[[Any, Values], float | None]]] = []
         self._on_book: list[tuple[str, Callable[[BookEvent, Values], float | None]]] = []
         self._last: dict[tuple[str, str], Bar | None] = {}
@@ -101,23 +104,50 @@ class Signals:
         self._on_book.append((signal.__name__, signal))
         return signal
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the signals."""
+        return list(dict.fromkeys([name for name, _ in self._on_book] + [name for name, _, _ in self._on_bar]))
+
     def attach(self, source: EventSource) -> Self:
-        """Take what comes from there, live."""
+        """Take what comes from there, live; a recorder keeps the rows in the table `signals` of its session."""
         self.metrics.attach(source)
+        if isinstance(source, _SignalTable):
+            self._emit.append(source.say)
         return self
 
     def run(self, replay: Replay) -> pl.DataFrame:
-        """Take everything of a replay.
+        """Take everything of a replay, from a fresh beginning.
 
         Returns:
             The rows, as `frame` gives them.
         """
+        self._rows.clear()
+        self.metrics.begin()
         self.attach(replay)
         replay.run()
         return self.frame()
 
+    def store(self, session: Session) -> pl.DataFrame:
+        """Take everything of a session that has ended, and store the rows in its table `signals`.
+
+        They take the place of all rows of the same names there, also of those that a recorder kept.
+
+        Returns:
+            The rows, as `frame` gives them.
+
+        Raises:
+            UsageError: The rows go to `emit`, or to a recorder.
+            BusyError: The session is still recorded.
+        """
+        if self._emit:
+            raise UsageError("the rows of these signals go elsewhere: make others without `emit`, for the session")
+        rows = self.run(Replay(session))
+        session.store_signals(rows, names=self.names)
+        return rows
+
     def frame(self) -> pl.DataFrame:
-        """The rows so far: `recv_ns`, `contract_id`, `name`, `value`; none where they go to `emit`."""
+        """The rows so far: `seq`, `recv_ns`, `contract_id`, `name`, `value`; none where they go elsewhere."""
         return pl.DataFrame(self._rows, _SCHEMA, orient="row")
 
     def _listen(self, event: QuoteEvent | TradeEvent | BookEvent | None, now: Values) -> None:
@@ -128,15 +158,18 @@ class Signals:
             bar, place = now[bars], (name, now.contract_id)
             if bar is not self._last.get(place):
                 self._last[place] = bar
-                self._say(name, on_bar(bar, now), now)
+                if bar is not None:  # as it is where a session begins
+                    self._say(name, on_bar(bar, now), now)
 
     def _say(self, name: str, value: float | None, now: Values) -> None:
         if value is not None:
-            self._emit(SignalRow(now.recv_ns, now.contract_id, name, float(value)))
+            row = SignalRow(now.seq, now.recv_ns, now.contract_id, name, float(value))
+            for emit in self._emit or (self._rows.append,):
+                emit(row)
 
 
 def predictive_r2(
-    signals: pl.DataFrame,
+    signals: pl.LazyFrame | pl.DataFrame,
     quotes: pl.LazyFrame | pl.DataFrame,
     horizons_ns: Sequence[int],
     *,
@@ -153,7 +186,7 @@ def predictive_r2(
     Average?", Review of Financial Studies 21.
 
     Args:
-        signals: Rows of `recv_ns`, `contract_id`, `name`, `value`.
+        signals: Rows of `recv_ns`, `contract_id`, `name`, `value`, as `Signals.run` or a session's `signals()` gives.
         quotes: The lake's quotes of one session; returns begin at the last mid received by the signal's time.
         horizons_ns: How far ahead (ns).
         fit_share: The share of the rows that the line is fitted to.
@@ -169,7 +202,8 @@ def predictive_r2(
         raise UsageError(f"fit_share must be above 0 and below 1, not {fit_share}")
     keys = ["contract_id", "name"]
     known = with_mid(quotes).drop("session_id", strict=False).collect()
-    rows = signals.with_columns(seq=pl.lit(2**62), pos=pl.lit(0)).sort("contract_id", "recv_ns", maintain_order=True)
+    said = signals.lazy().select("recv_ns", *keys, "value").collect()
+    rows = said.with_columns(seq=pl.lit(2**62), pos=pl.lit(0)).sort("contract_id", "recv_ns", maintain_order=True)
     now = prevailing(rows, known, ["mid"], incidents=incidents)
     judged = []
     for horizon_ns in horizons_ns:

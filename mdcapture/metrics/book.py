@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mdcapture.errors import UsageError
 from mdcapture.lake.schema import DomType
-from mdcapture.metrics.frames import Frame, alike, key_columns, ordered, previous_tick, stretches
+from mdcapture.metrics.frames import Frame, alike, key_columns, previous_tick, stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,7 +159,7 @@ def _entries(
     `dom_type` is 0 where an entry can't be used.
     """
     usable = pl.when(entry_fault(tick_size).is_null()).then(pl.col("dom_type")).otherwise(DomType.UNKNOWN)
-    entries = ordered(stretches(rows, incidents))
+    entries = stretches(rows, incidents)
     return entries.with_columns(
         pl.col("price").cast(pl.Float64).fill_null(np.nan),
         pl.col("volume").cast(pl.Int64).fill_null(0),
@@ -218,20 +218,23 @@ class _Read(NamedTuple):
 
 
 def _read(entries: pl.DataFrame, rows: NDArray[np.int64]) -> _Read:
-    kind, row = pl.col("dom_type"), pl.col("_row")
-    told = {"_ladder": _ROWS, "_ask": _POINTERS[0], "_bid": _POINTERS[1]}
-    latest = entries.select(
-        pl.when(pl.col("_cut") | (kind == DomType.RESET)).then(row).forward_fill().alias("_since"),
-        *(
-            pl.when(kind.is_in(kinds)).then(row).forward_fill().fill_null(-1).alias(name)
-            for name, kinds in told.items()
-        ),
-    )
-    since, ladder, ask, bid = (latest[name].to_numpy()[rows] for name in ("_since", *told))
-    size, reset = entries["volume"].to_numpy(), entries["dom_type"].to_numpy() == DomType.RESET
+    kind, size = entries["dom_type"].to_numpy(), entries["volume"].to_numpy()
+    reset = kind == DomType.RESET
+    since = _newest(entries["_cut"].to_numpy() | reset)[rows]
+    ladder, ask, bid = (_newest(_is_one(kind, kinds))[rows] for kinds in (_ROWS, *_POINTERS))
     pointers = [np.where(pointer >= since, pointer, -1) for pointer in (ask, bid)]
     sized = [np.where(size[pointer] > 0, pointer, -1) for pointer in pointers]
     return _Read(since, reset[since], ladder >= since, (sized[0], sized[1]), (pointers[0] >= 0) | (pointers[1] >= 0))
+
+
+def _is_one(kind: NDArray[np.int8], kinds: tuple[DomType, DomType]) -> NDArray[np.bool_]:
+    one: NDArray[np.bool_] = (kind == kinds[0]) | (kind == kinds[1])
+    return one
+
+
+def _newest(told: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The last entry at or before each that is one of those told; -1 where there is none."""
+    return np.maximum.accumulate(np.where(told, np.arange(len(told)), -1))
 
 
 @dataclass(frozen=True)
@@ -240,27 +243,63 @@ class _Side:
 
     rows: NDArray[np.int64]
     place: NDArray[np.int64]
-    prices: int
+    by_place: NDArray[np.int64]
+    """The order of the rows by place, and at one place by time."""
+
     sized: NDArray[np.bool_]
     """Whether an entry has a size, for every entry."""
 
     @classmethod
     def of(cls, entries: pl.DataFrame, kind: DomType) -> _Side:
         rows = np.flatnonzero(entries["dom_type"].to_numpy() == kind)
-        outward = -1 if kind is DomType.BID else 1
-        prices, place = np.unique(outward * entries["price"].to_numpy()[rows], return_inverse=True)
-        return cls(rows, place, len(prices), entries["volume"].to_numpy() > 0)
+        price = (-1 if kind is DomType.BID else 1) * entries["price"].to_numpy()[rows]
+        by_place = np.argsort(price, kind="stable")
+        outwards, begins = price[by_place], np.ones(len(rows), dtype=bool)
+        begins[1:] = outwards[1:] != outwards[:-1]
+        place = np.empty(len(rows), dtype=np.int64)
+        place[by_place] = np.cumsum(begins) - 1
+        return cls(rows, place, by_place, entries["volume"].to_numpy() > 0)
+
+    @property
+    def prices(self) -> int:
+        """How many there are."""
+        return int(self.place[self.by_place[-1]]) + 1 if len(self.rows) else 0
 
     def best(self, reads: NDArray[np.int64], since: NDArray[np.int64], levels: int) -> NDArray[np.int64]:
-        """The best levels told at each read, shape (reads, levels): the entry that told each, -1 for none."""
-        changes = np.r_[True, since[1:] != since[:-1]][: len(reads)]
+        """The best levels told at each read, shape (levels, reads): the entry that told each, -1 for none.
+
+        Where no level comes or goes, each stays in its place, and only what was told of it changes. So the ladder is
+        looked at where one does, which is seldom, and what lies between is filled with the newest word on each place.
+        """
         due = np.searchsorted(reads, self.rows)
-        changes[due[due < len(reads)]] = True
-        reads, since = reads[changes], since[changes]
-        best = np.full((len(reads), levels), -1)
-        for block, ladder, live in self.ladders(reads, since, near=levels):
-            _fill(best[block], ladder, live)
-        return best.take(np.cumsum(changes) - 1, axis=0)
+        moved = np.flatnonzero(self._moves(reads, since, due))
+        ranked = np.full((levels, len(moved)), -1)
+        for block, ladder, live in self.ladders(reads[moved], since[moved], near=levels):
+            _fill(ranked.T[block], ladder, live)
+        place_of = np.full(len(self.sized) + 1, -1)  # row -1 is no entry, and has no place
+        place_of[self.rows] = self.place
+        shown = due < len(reads)
+        rows, place, due = self.rows[shown], self.place[shown], due[shown]
+        spell = np.searchsorted(moved, due, side="right") - 1
+        best = np.empty((levels, len(reads)), dtype=np.int64)
+        for level, told in zip(best, ranked, strict=True):
+            again = np.flatnonzero(place_of[told][spell] == place)
+            begins = np.concatenate([moved, due[again]])
+            in_time = np.argsort(begins, kind="stable")
+            lasts = np.diff(begins[in_time], append=len(reads))
+            level[:] = np.repeat(np.concatenate([told, rows[again]])[in_time], lasts)
+        return best
+
+    def _moves(self, reads: NDArray[np.int64], since: NDArray[np.int64], due: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """At which reads a level may have come or gone since the one before; the first is one."""
+        moves: NDArray[np.bool_] = np.diff(since, prepend=-1) != 0
+        row, place, due = self.rows[self.by_place], self.place[self.by_place], due[self.by_place]
+        comes = self.sized[row]
+        was_there = np.zeros(len(row), dtype=bool)
+        was_there[1:] = comes[:-1] & (place[1:] == place[:-1]) & (row[:-1] >= np.append(since, 0)[due[1:]])
+        turns = due[comes != was_there]
+        moves[turns[turns < len(reads)]] = True
+        return moves
 
     def ladders(
         self, reads: NDArray[np.int64], since: NDArray[np.int64], near: int | None
@@ -304,7 +343,7 @@ def _snapshots(entries: pl.DataFrame, rows: NDArray[np.int64], levels: int, tick
     price = np.append(entries["price"].to_numpy(), np.nan)  # row -1 is no entry: its price compares with none
     size = np.append(entries["volume"].to_numpy(), 0)
     sides = [_Side.of(entries, kind) for kind in _ROWS]
-    asks, bids = (side.best(rows, read.since, levels) for side in sides)
+    asks, bids = (side.best(rows, read.since, levels).T for side in sides)
     crossed = _settle(price, rows, read, sides, (asks, bids))
     crossed |= _show_pointers(price, read, asks, bids)
     kind = np.where(read.ladder_told, KINDS.index("ladder"), np.where(read.pointer_told, KINDS.index("top"), 0))

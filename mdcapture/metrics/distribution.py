@@ -70,7 +70,7 @@ def aggressive_orders(trades: Frame) -> Frame:
     def join(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
         orders = (
             own.lazy()
-            .group_by((begins("exch_ns", "side") | ~known).cum_sum().alias("_order"), maintain_order=True)
+            .group_by((begins("exch_ns", "side") | ~known).cum_sum().set_sorted().alias("_order"), maintain_order=True)
             .agg(
                 pl.col(firsts).first(),
                 ((price * volume).sum() / volume.sum()).alias("price"),

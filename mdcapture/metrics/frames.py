@@ -180,7 +180,8 @@ def _partners(
 
 
 def _key(rows: pl.DataFrame, names: list[str]) -> tuple[object, ...]:
-    return tuple(rows[name][0] for name in names)
+    first = rows.head(1)  # a key that a frame holds once for all rows stays so
+    return tuple(first[name][0] for name in names)
 
 
 def _gaps(incidents: pl.LazyFrame | pl.DataFrame | None, keys: list[str]) -> Callable[[pl.DataFrame], Gaps]:
@@ -206,7 +207,8 @@ def _labelled(result: pl.DataFrame, own: pl.DataFrame, keys: list[str]) -> pl.Da
     if not own.height:
         result = result.clear() if keys else result
         return own.select(missing).clear().hstack(result) if missing else result
-    labels = [own[key].new_from_index(0, result.height) for key in missing]
+    first = own.head(1)
+    labels = [first[key].new_from_index(0, result.height) for key in missing]
     return pl.DataFrame(labels).hstack(result) if labels else result
 
 

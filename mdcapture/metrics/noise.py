@@ -392,12 +392,15 @@ def _noise_row(returns: pl.Series) -> dict[str, object]:
         realized_variance=realized_variance("r"),
         noise_variance=noise_variance("r", method="autocovariance"),
     )
+    values = _finite(returns)
+    ratio = noise_to_signal(values)
+    bandwidth = kernel_bandwidth(values, xi_squared=ratio)
     return simple.row(0, named=True) | {
-        "two_scale_variance": two_scale_variance(returns),
-        "realized_kernel": realized_kernel(returns),
-        "pre_averaged_variance": pre_averaged_variance(returns),
-        "noise_to_signal": noise_to_signal(returns),
-        "bandwidth": kernel_bandwidth(returns),
+        "two_scale_variance": two_scale_variance(values),
+        "realized_kernel": realized_kernel(values, bandwidth=bandwidth),
+        "pre_averaged_variance": pre_averaged_variance(values),
+        "noise_to_signal": ratio,
+        "bandwidth": bandwidth,
     }
 
 

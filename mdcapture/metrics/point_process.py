@@ -1,7 +1,8 @@
-"""When trades come: self-exciting arrivals (Hawkes) and autoregressive waiting times (ACD), by maximum likelihood.
+"""When trades come: their rate of late, self-exciting arrivals (Hawkes), autoregressive waiting times (ACD).
 
-Times or durations of one group flow in, estimates with standard errors flow out. A gap splits the data into stretches
-that are taken as independent realisations of one process: nothing before a gap excites what comes after it.
+Times or durations of one group flow in, maximum likelihood estimates with standard errors flow out. A gap splits the
+data into stretches that are taken as independent realisations of one process: nothing before a gap excites what comes
+after it.
 
 Prints of one aggressive order have one time, and a model of arrivals would see little else: join them first
 (`distribution.aggressive_orders`).
@@ -17,14 +18,17 @@ import polars as pl
 from scipy import optimize
 
 from mdcapture.errors import UsageError
-from mdcapture.metrics.frames import Frame, alike, groups, key_columns, order_columns, ordered, stretches
+from mdcapture.metrics.asof import Gaps, stretch_of
+from mdcapture.metrics.frames import Frame, alike, each_group, groups, key_columns, order_columns, ordered, stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AcdFit", "HawkesFit", "acd", "fit_acd", "fit_hawkes", "hawkes", "hawkes_residuals"]
+__all__ = ["AcdFit", "HawkesFit", "acd", "fit_acd", "fit_hawkes", "hawkes", "hawkes_residuals", "intensity"]
+
+_NS_PER_S = 1e9
 
 Fit = TypeVar("Fit", "HawkesFit", "AcdFit")
 
@@ -226,6 +230,54 @@ def fit_acd(durations_s: ArrayLike, *, stretch: ArrayLike | None = None) -> AcdF
     )
 
 
+def intensity(
+    events: Frame,
+    tau_s: float = 10.0,
+    *,
+    at: Sequence[int] | NDArray[np.int64] | pl.Series | None = None,
+    incidents: pl.LazyFrame | pl.DataFrame | None = None,
+) -> Frame:
+    """How many events come in a second, of late: sum over events of e^(-age / tau) / tau.
+
+    A kernel estimate of the rate with an exponential kernel of mean age tau, which looks at the past alone: Diggle
+    (1985), "A Kernel Method for Smoothing Point Process Data", Journal of the Royal Statistical Society C 34, with the
+    one-sided kernel. `live.flow.Intensity` is the same, event by event.
+
+    Args:
+        events: Rows with `recv_ns`, each of which counts: of depth, give one row a message.
+        tau_s: The mean age of what counts (seconds); the half-life is 0.69 of it.
+        at: Times (ns) at which to know it instead, each after the last event at or before it.
+        incidents: Gaps: what came before one counts no more after it.
+
+    Returns:
+        The events in their order with `intensity` (events per second), each counted in its own; or with `at`, key
+        columns, `recv_ns` (the time asked for, rising) and `intensity`, null before the first event since a gap.
+
+    Raises:
+        UsageError: `tau_s` is not positive.
+    """
+    if not tau_s > 0:
+        raise UsageError(f"tau_s must be positive, not {tau_s}: nothing was computed")
+    tau_ns = tau_s * _NS_PER_S
+    moments = None if at is None else pl.Series("recv_ns", at, dtype=pl.Int64).sort()
+
+    def metric(own: pl.DataFrame, gaps: Gaps) -> pl.DataFrame:
+        times = own["recv_ns"].to_numpy()
+        stretch = stretch_of(times, gaps)
+        since_ns = np.diff(times, prepend=times[:1])
+        decay = np.where(_stretch_starts(len(times), stretch), 0.0, np.exp(-since_ns / tau_ns))
+        rate = _recurrence(decay, np.full(len(times), 1 / tau_s))
+        if moments is None:
+            return own.with_columns(intensity=rate)
+        asked = moments.to_numpy()
+        last = np.searchsorted(times, asked, side="right")  # one more than its place: 0 is none
+        known = (last > 0) & (np.append(-1, stretch)[last] == stretch_of(asked, gaps))
+        value = np.append(0.0, rate)[last] * np.exp((np.append(0, times)[last] - asked) / tau_ns)
+        return pl.DataFrame([moments, pl.Series("intensity", np.where(known, value, np.nan)).fill_nan(None)])
+
+    return each_group(metric, events, incidents=incidents)
+
+
 def hawkes(
     trades: Frame,
     *,
@@ -341,10 +393,10 @@ def _hawkes_likelihood(
     remaining = np.exp(-beta * left)
     spent, duration = float((1 - remaining).sum()), float(gaps.sum())
     value = float(np.log(intensity).sum()) - mu * duration - alpha / beta * spent
-    gradient = [
+    gradient = [  # sums of products, not dots: to wake the threads of BLAS a hundred times takes longer than the fit
         weight.sum() - duration,
-        weight @ excited - spent / beta,
-        -alpha * (weight @ aged) + alpha / beta**2 * spent - alpha / beta * (left @ remaining),
+        (weight * excited).sum() - spent / beta,
+        -alpha * (weight * aged).sum() + alpha / beta**2 * spent - alpha / beta * (left * remaining).sum(),
     ]
     return value, np.array(gradient)
 
@@ -374,6 +426,9 @@ def _derivative(
 
 def _inverse(information: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of a positive definite matrix; NaN where it is not one, as at the edge of what is identified."""
-    if not np.isfinite(information).all() or np.linalg.eigvalsh(information)[0] <= 0:
+    if not np.isfinite(information).all():
+        return np.full_like(information, np.nan)
+    curvature = np.linalg.eigvalsh(information)
+    if curvature[0] <= curvature[-1] * len(curvature) * np.finfo(np.float64).eps:  # or only the rounding is above zero
         return np.full_like(information, np.nan)
     return np.asarray(np.linalg.inv(information), dtype=np.float64)

@@ -45,7 +45,7 @@ class Fit:
     @property
     def standard_errors(self) -> Array:
         """(k,), the roots of the covariance's diagonal."""
-        return np.asarray(np.sqrt(np.diag(self.covariance)))
+        return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))  # rounding may leave less than nothing
 
 
 def lagged(values: Array, lag: int, stretch: NDArray[np.int64] | None = None) -> Array:
@@ -82,10 +82,17 @@ def least_squares(*equations: tuple[ArrayLike, ArrayLike], hac_lags: int | None 
             fastest with each column of X in one piece: `np.stack(columns).T`.
         hac_lags: Lags of the Newey-West covariance; None: floor(4 (n / 100)^(2/9)); 0: White's.
 
+    What the data do not determine (collinear columns, fewer rows than columns, values whose squares no float holds) is
+    NaN.
+
     Raises:
         UsageError: Shapes that don't fit together.
     """
-    ys, xs = _whole_rows(equations)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _least_squares(*_whole_rows(equations), hac_lags)
+
+
+def _least_squares(ys: list[Array], xs: list[Array], hac_lags: int | None) -> Fit:
     n, widths = len(ys[0]), [x.shape[1] for x in xs]
     if n <= max(widths):
         return _undetermined(n, sum(widths), len(ys))
@@ -129,7 +136,7 @@ def _inverse_gram(x: Array) -> Array:
     """(X'X)^-1, by way of columns of unit length; NaN where the columns are collinear."""
     gram = x.T @ x
     lengths = np.sqrt(np.diag(gram))
-    if not (lengths > 0).all():
+    if not ((lengths > 0) & np.isfinite(lengths)).all():
         return np.full_like(gram, np.nan)
     scale = np.outer(lengths, lengths)
     unit = gram / scale

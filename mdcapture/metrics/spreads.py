@@ -128,8 +128,9 @@ def quoted(
     """
     spreads = [quoted_spread(scale, tick_size=tick_size) for scale in scales]
     held = pl.when(asof.two_sided()).then(pl.col("duration_ns"))
+    by_time = pl.when(held.sum() != 0).then(pl.lit(1.0)) / held.sum()
     means = [
-        (weighted_mean(spread, held) if weight == "time" else spread.mean()).alias(spread.meta.output_name())
+        ((spread * held).sum() * by_time if weight == "time" else spread.mean()).alias(spread.meta.output_name())
         for spread in spreads
     ]
 
@@ -372,7 +373,7 @@ def time_to_revert(
             .lazy()
             .with_columns(spread_ticks=spread)
             .with_columns(_wide=wide)
-            .with_columns(_before=before, _run=before.ne_missing(pl.col("_wide")).cum_sum())
+            .with_columns(_before=before, _run=before.ne_missing(pl.col("_wide")).cum_sum().set_sorted())
             .group_by("_run", maintain_order=True)
             .agg(
                 pl.col("stretch", "_wide", "_before").first(),

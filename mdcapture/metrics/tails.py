@@ -199,11 +199,11 @@ def compare_power_law(
     if math.isnan(fit.alpha):
         return TailComparison(math.nan, math.nan, math.nan)
     sample = _positive(values)
-    tail = sample[sample >= fit.xmin]
+    tail, counts = np.unique(sample[sample >= fit.xmin], return_counts=True)
     other = _exponential if alternative == "exponential" else _lognormal
-    difference = _power_law_density(tail, fit, discrete=discrete) - other(tail, fit.xmin, discrete=discrete)
-    deviation = float(difference.std()) * math.sqrt(len(tail))
-    ratio = float(difference.sum())
+    difference = _power_law_density(tail, fit, discrete=discrete) - other(tail, counts, fit.xmin, discrete=discrete)
+    ratio, n = float((counts * difference).sum()), int(counts.sum())
+    deviation = math.sqrt(float((counts * (difference - ratio / n) ** 2).sum()))
     z = ratio / deviation if deviation > 0 else math.nan
     return TailComparison(ratio, z, math.erfc(abs(z) / math.sqrt(2)))
 
@@ -270,15 +270,19 @@ def _power_law_density(x: NDArray[np.float64], fit: PowerLaw, *, discrete: bool)
     return np.asarray(math.log((fit.alpha - 1) / fit.xmin) - fit.alpha * np.log(x / fit.xmin))
 
 
-def _exponential(x: NDArray[np.float64], xmin: float, *, discrete: bool) -> NDArray[np.float64]:
-    excess = float(x.mean()) - xmin
+def _exponential(
+    x: NDArray[np.float64], counts: NDArray[np.int64], xmin: float, *, discrete: bool
+) -> NDArray[np.float64]:
+    excess = float(np.average(x, weights=counts)) - xmin
     if discrete:
         rate = math.log1p(1 / excess)
         return math.log(-math.expm1(-rate)) - rate * (x - xmin)
     return -math.log(excess) - (x - xmin) / excess
 
 
-def _lognormal(x: NDArray[np.float64], xmin: float, *, discrete: bool) -> NDArray[np.float64]:
+def _lognormal(
+    x: NDArray[np.float64], counts: NDArray[np.int64], xmin: float, *, discrete: bool
+) -> NDArray[np.float64]:
     logs = np.log(x)
 
     def density(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -292,8 +296,9 @@ def _lognormal(x: NDArray[np.float64], xmin: float, *, discrete: bool) -> NDArra
         return np.asarray(-logs - math.log(deviation * math.sqrt(2 * math.pi)) - score**2 / 2 - tail)
 
     def negative(parameters: NDArray[np.float64]) -> float:
-        return -float(density(parameters).sum())
+        return -float((counts * density(parameters)).sum())
 
-    start = np.array([logs.mean(), math.log(logs.std())])
+    mean = float(np.average(logs, weights=counts))
+    start = np.array([mean, math.log(np.average((logs - mean) ** 2, weights=counts)) / 2])
     found = optimize.minimize(negative, start, method="Nelder-Mead", tol=1e-6)
     return density(found.x)

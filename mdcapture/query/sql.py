@@ -27,26 +27,28 @@ carry out also where nobody looks at the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from mdcapture.errors import UsageError
 from mdcapture.lake.catalog import contracts_table, reread, sessions_table
 from mdcapture.lake.columns import arrow_schema
-from mdcapture.lake.schema import GAP_KINDS, NO_END_NS, PARTITIONS, STREAMS, TABLES, DomType
+from mdcapture.lake.parquet import as_dataset
+from mdcapture.lake.remote import RemotePath
+from mdcapture.lake.schema import PARTITIONS
+from mdcapture.query.views import TABLE_VIEWS, columns_of, gaps_view, named, quoted, rows_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    import pyarrow as pa
-
     from mdcapture.lake.catalog import Catalog, Snapshot
+    from mdcapture.lake.manifest import SealedFile
+    from mdcapture.lake.remote import Location
 
 __all__ = ["VIEWS", "Database", "Rows"]
 
@@ -54,10 +56,6 @@ T = TypeVar("T")
 
 _RAW_DATA: Final = "raw_data"
 _BATCH_ROWS: Final = 65_536
-_TIMESTAMPS: Final = {"recv_ns": "received_timestamp", "exch_ns": "exchange_timestamp"}
-_SIDE: Final = "CASE dom_type {} ELSE 'unknown' END".format(
-    " ".join(f"WHEN {kind.value} THEN '{kind.name.lower().removeprefix('best_')}'" for kind in DomType)
-)
 _MACROS: Final = r"""
 CREATE MACRO utc(ns) AS make_timestamptz(ns // 1000 - (ns % 1000 < 0)::BIGINT);
 CREATE MACRO symbol_of(contract_id) AS regexp_replace(contract_id, '^CON\.(.+)\.[^.]+$', '\1');
@@ -66,24 +64,9 @@ CREATE MACRO entry_of(payload, pos) AS
 """
 
 
-class _View(NamedTuple):
-    """A view of a table: what it adds to the columns."""
-
-    table: str
-    extra: Mapping[str, str] = {}
-    raw_data: bool = False
-
-
-_TABLE_VIEWS: Final = {
-    **{table: _View(table) for table in TABLES},
-    "quotes": _View("quotes", raw_data=True),
-    "trades": _View("trades", {"trade_type": "side"}, raw_data=True),
-    "depth": _View("depth", raw_data=True),
-    "market_depth": _View("depth", {"depth_type": "dom_type", "side": _SIDE}, raw_data=True),
-}
 _CATALOG_VIEWS: Final = {"sessions": sessions_table, "contracts": contracts_table}
 _GAPS: Final = "gaps"
-VIEWS: Final = (*_TABLE_VIEWS, _GAPS, *_CATALOG_VIEWS)
+VIEWS: Final = (*TABLE_VIEWS, _GAPS, *_CATALOG_VIEWS)
 """The names of the views."""
 
 
@@ -110,9 +93,11 @@ class Database:
         self._restricted = restricted
         self._connection = duckdb.connect(config={"python_enable_replacements": False})
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        # DuckDB expects one row of a contract's folder, and would join by comparing each row with each.
+        self._connection.execute("SET GLOBAL asof_loop_join_threshold = 0")
         self._connection.execute(_MACROS)
         if restricted:
-            self._connection.execute(f"SET allowed_directories = [{_quoted(str(catalog.root) + '/')}]")
+            self._connection.execute(f"SET allowed_directories = [{quoted(str(catalog.root) + '/')}]")
             self._connection.execute("SET enable_external_access = false")
             self._connection.execute("SET lock_configuration = true")
 
@@ -175,12 +160,12 @@ class Database:
             snapshots = self._snapshots()
             cursor = self._connection.cursor()
             try:
-                _define(cursor, self._catalog.root, snapshots, query)
+                _define(cursor, self._catalog, snapshots, query)
                 relation = cursor.sql(query, params=parameters)
                 if relation is None:
                     raise UsageError(f"this gives no rows: ask with SELECT ({', '.join(VIEWS)})")
                 return read(relation, snapshots)
-            except (duckdb.IOException, OSError) as error:
+            except (duckdb.IOException, duckdb.InvalidInputException, OSError) as error:
                 gone = _gone(self._catalog.root, snapshots)
                 if gone is None:
                     raise
@@ -197,7 +182,7 @@ class Database:
 
     def _snapshots(self) -> list[Snapshot]:
         ids = self._catalog.session_ids() if self._session_ids is None else self._session_ids
-        return [self._catalog.snapshot(one) for one in ids]
+        return self._catalog.snapshots(ids)
 
 
 def _batches(first: pa.RecordBatch | None, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -217,13 +202,13 @@ def _check_reads(statements: Sequence[duckdb.Statement]) -> None:
         )
 
 
-def _gone(root: Path, snapshots: Sequence[Snapshot]) -> str | None:
+def _gone(root: Location, snapshots: Sequence[Snapshot]) -> str | None:
     """A file that a snapshot names and that is not there."""
     paths = (root / file.path for one in snapshots for file in one.manifest.files)
     return next((str(path) for path in paths if not path.exists()), None)
 
 
-def _define(cursor: duckdb.DuckDBPyConnection, root: Path, snapshots: Sequence[Snapshot], query: str) -> None:
+def _define(cursor: duckdb.DuckDBPyConnection, catalog: Catalog, snapshots: Sequence[Snapshot], query: str) -> None:
     """Define the views that a query names, or all if it names none; they live as long as the cursor."""
     words = set(re.findall(r"\w+", query.lower()))
     wanted = words.intersection(VIEWS) or VIEWS
@@ -231,73 +216,59 @@ def _define(cursor: duckdb.DuckDBPyConnection, root: Path, snapshots: Sequence[S
 
     def source(table: str) -> str:
         if table not in sources:
-            sources[table] = _source(cursor, root, snapshots, table)
+            sources[table] = _source(cursor, catalog, snapshots, table)
         return sources[table]
 
-    for name, view in _TABLE_VIEWS.items():
+    for name, view in TABLE_VIEWS.items():
         if name in wanted:
-            rows = _rows(view, source(view.table))
+            rows = rows_view(view, source(view.table))
             if view.raw_data and _RAW_DATA in words:
                 rows = _with_raw_data(rows, source("messages"))
             cursor.execute(f"CREATE TEMP VIEW {name} AS {rows}")
     if _GAPS in wanted:
         cursor.register("known_contracts", contracts_table(snapshots))
-        cursor.execute(f"CREATE TEMP VIEW {_GAPS} AS {_gaps(source('incidents'))}")
+        cursor.execute(f"CREATE TEMP VIEW {_GAPS} AS {gaps_view(source('incidents'), 'known_contracts')}")
     for name, table_of in _CATALOG_VIEWS.items():
         if name in wanted:
             cursor.register(name, table_of(snapshots))
 
 
-def _source(cursor: duckdb.DuckDBPyConnection, root: Path, snapshots: Sequence[Snapshot], table: str) -> str:
-    """All rows of a table: its files, and the tail of each running session."""
-    names = ", ".join(map(_name, _columns(table)))
-    files = [_quoted(str(root / file.path)) for one in snapshots for file in one.manifest.files_of(table)]
-    tails = [(one.manifest.session_id, one.tail[table]) for one in snapshots if len(one.tail[table])]
+def _source(cursor: duckdb.DuckDBPyConnection, catalog: Catalog, snapshots: Sequence[Snapshot], table: str) -> str:
+    """All rows of a table: its files, and what is in none: the tail of each running session, or a server's rows."""
+    names = ", ".join(map(named, columns_of(table)))
+    files = [file for one in snapshots for file in one.manifest.files_of(table)]
+    tails = [(one.manifest.session_id, rows) for one in snapshots if len(rows := _unfiled(catalog, one, table))]
     parts = []
     if files:
-        types = ", ".join(f"{name}: VARCHAR" for name in PARTITIONS)
-        options = f"hive_partitioning = true, hive_types = {{{types}}}"
-        parts.append(f"SELECT session_id, contract_id, {names} FROM read_parquet([{', '.join(files)}], {options})")
+        parts.append(f"SELECT session_id, contract_id, {names} FROM {_sealed(cursor, catalog.root, files, table)}")
     elif not tails:
         tails = [("", arrow_schema(table, contract=True).empty_table())]
     for number, (session_id, tail) in enumerate(tails, 1):
         name = f"unsealed_{table}_{number}"
         cursor.register(name, tail)
-        keys = f"{_quoted(session_id)} AS session_id, contract_id::VARCHAR AS contract_id"
+        keys = f"{quoted(session_id)} AS session_id, contract_id::VARCHAR AS contract_id"
         parts.append(f"SELECT {keys}, {names} FROM {name}")
     return " UNION ALL ".join(parts)
 
 
-def _rows(view: _View, source: str) -> str:
-    """Our columns, and what the view adds."""
-    names = _columns(view.table)
-    times = {_TIMESTAMPS.get(name, name.replace("_ns", "_timestamp")): name for name in names if name.endswith("_ns")}
-    columns = [
-        *PARTITIONS,
-        "symbol_of(contract_id) AS symbol",
-        *map(_name, names),
-        *(f"{expression} AS {name}" for name, expression in view.extra.items()),
-        *(f"utc({column}) AS {name}" for name, column in times.items()),
-    ]
-    return f"SELECT {', '.join(columns)} FROM ({source})"
+def _unfiled(catalog: Catalog, session: Snapshot, table: str) -> pa.Table:
+    """The rows of a session that no file holds, led by the contract."""
+    if catalog.fetch is None:
+        return session.tail[table]
+    batches = catalog.fetch(session.manifest.session_id, table, columns=["contract_id", *columns_of(table)])
+    schema = pa.schema([("contract_id", pa.string()), *arrow_schema(table)])
+    return pa.Table.from_batches(batches, schema)
 
 
-def _gaps(incidents: str) -> str:
-    """A row for each stream and contract that an incident is about; one that was told twice is the longer one."""
-    return f"""
-        WITH told AS (
-            SELECT session_id, known.contract_id, streams.stream, from_ns, coalesce(max(to_ns), {NO_END_NS}) AS to_ns
-            FROM ({incidents}) AS incidents
-            JOIN (SELECT session_id, contract_id FROM known_contracts) AS known USING (session_id)
-            JOIN (VALUES {", ".join(f"({_quoted(stream)})" for stream in STREAMS)}) AS streams(stream)
-              ON coalesce(incidents.stream, streams.stream) = streams.stream
-            WHERE kind IN ({", ".join(map(_quoted, GAP_KINDS))})
-              AND coalesce(incidents.contract_id, known.contract_id) = known.contract_id
-            GROUP BY ALL
-        )
-        SELECT session_id, contract_id, symbol_of(contract_id) AS symbol, stream, from_ns, to_ns,
-            utc(from_ns) AS from_timestamp, utc(to_ns) AS to_timestamp
-        FROM told ORDER BY ALL"""
+def _sealed(cursor: duckdb.DuckDBPyConnection, root: Location, files: Sequence[SealedFile], table: str) -> str:
+    """What DuckDB reads sealed files from: the files, or where they are in object storage, an Arrow dataset."""
+    if isinstance(root, RemotePath):
+        name = f"sealed_{table}"
+        cursor.register(name, as_dataset(root, files, table))
+        return name
+    paths = ", ".join(quoted(str(root / file.path)) for file in files)
+    types = ", ".join(f"{name}: VARCHAR" for name in PARTITIONS)
+    return f"read_parquet([{paths}], hive_partitioning = true, hive_types = {{{types}}})"
 
 
 def _with_raw_data(rows: str, messages: str) -> str:
@@ -305,16 +276,3 @@ def _with_raw_data(rows: str, messages: str) -> str:
         f"SELECT rows.*, entry_of(payload, pos) AS {_RAW_DATA} FROM ({rows}) AS rows"
         f" LEFT JOIN (SELECT session_id, seq, payload FROM ({messages})) USING (session_id, seq)"
     )
-
-
-def _columns(table: str) -> list[str]:
-    return [column.name for column in TABLES[table].columns]
-
-
-def _name(column: str) -> str:
-    """A column as SQL writes it: `table` is one of ours, and a word of the language."""
-    return f'"{column}"'
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

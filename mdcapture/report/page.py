@@ -1,15 +1,11 @@
-"""A report: one page that holds everything it needs, for light and dark, for desks, phones and paper.
+"""A session's report: one page that holds everything it needs, for light and dark, for desks, phones and paper.
 
-analysis + extracts ──▶ sections (HTML) ──▶ page.html, with page.css, page.js and Vega inside
+analysis + extracts ──▶ sections (HTML), charts ──▶ document
 """
 
 from __future__ import annotations
 
-import json
 from html import escape
-from importlib.metadata import version
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -18,13 +14,13 @@ from mdcapture.analysis.analyze import extracts, figures
 from mdcapture.analysis.catalogue import GROUPS, METRICS
 from mdcapture.analysis.pictures import PICTURES, draw
 from mdcapture.analysis.result import shown
-from mdcapture.charts.drawing import UTC, theme
-from mdcapture.charts.embedding import embed, vega_script
+from mdcapture.charts.drawing import UTC
+from mdcapture.report.document import Drawn, Section, definitions, document, drawn, made, moment, places, table
 from mdcapture.report.story import datum, story
 from mdcapture.wire.timestamps import format_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mdcapture.analysis.extract import Extract
     from mdcapture.analysis.hours import Moment
@@ -37,6 +33,7 @@ _DRAWN: Final = 4
 """So many contracts have charts, those with the most trades; a page of more would be slow to open."""
 
 _INCIDENTS: Final = 500
+_SIGNS: Final = "D is +1 where a buyer was the aggressor and -1 where a seller was, p a price, q lots, r a log return."
 
 
 def report(
@@ -48,6 +45,7 @@ def report(
     regular_hours: bool = False,
     zone: str = UTC,
     command: str = "",
+    progress: Callable[[int], object] = lambda _: None,
 ) -> str:
     """The report of a session as HTML, in one piece.
 
@@ -59,6 +57,7 @@ def report(
         regular_hours: Only the hours of regular trading.
         zone: The time zone of the charts' clocks.
         command: The command that made it, which the page names.
+        progress: Told how many charts are drawn.
 
     Raises:
         NotFoundError: The session has no such contract, or nothing at all.
@@ -66,45 +65,20 @@ def report(
     """
     parts = extracts(session, contracts, start, end, regular_hours=regular_hours)
     analysis = figures(session.session_id, parts)
-    charts = list(_charts(parts, zone))
+    charts = []
+    for chart in _charts(parts, zone):
+        charts.append(chart)
+        progress(len(charts))
     sections = [
-        ("In short", _stories(analysis)),
-        ("Charts", "".join(_figure(number, *chart) for number, chart in enumerate(charts))),
-        ("Figures", _figures(analysis)),
-        ("Left out", _listed(analysis.reasons())),
-        ("Incidents", _incidents(session)),
-        ("Definitions and sources", _definitions()),
-        ("How this page was made", _made(command)),
+        Section("In short", _stories(analysis)),
+        Section("Charts", places(charts)),
+        Section("Figures", _groups(analysis)),
+        Section("Left out", _listed(analysis.reasons())),
+        Section("Incidents", _incidents(session)),
+        Section("Definitions and sources", f"<p>{_SIGNS}</p>{definitions()}"),
+        Section("How this page was made", made(command)),
     ]
-    return _page(session.session_id, _heading(analysis), sections, [chart[2] for chart in charts])
-
-
-def _page(title: str, heading: str, sections: Sequence[tuple[str, str]], charts: Sequence[Mapping[str, Any]]) -> str:
-    body = "".join(
-        f'<section id="s{number}"><h2>{escape(name)}</h2>{content}</section>'
-        for number, (name, content) in enumerate(sections)
-    )
-    contents = "".join(f'<li><a href="#s{number}">{escape(name)}</a></li>' for number, (name, _) in enumerate(sections))
-    return Template(_resource("page.html")).substitute(
-        title=escape(title),
-        heading=heading,
-        contents=contents,
-        body=body,
-        style=_resource("page.css"),
-        charts=_json(charts),
-        themes=_json({"light": {**theme(), "background": None}, "dark": theme(dark=True)}),
-        vega=vega_script() if charts else "",
-        script=_resource("page.js"),
-    )
-
-
-def _resource(name: str) -> str:
-    return files("mdcapture.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _json(value: object) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return document(session.session_id, _heading(analysis), sections, charts)
 
 
 def _heading(analysis: Analysis) -> str:
@@ -124,26 +98,17 @@ def _stories(analysis: Analysis) -> str:
     )
 
 
-def _charts(parts: Sequence[Extract], zone: str) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
-    """Title, caption and specification of each chart that has something to show."""
+def _charts(parts: Sequence[Extract], zone: str) -> Iterator[Drawn]:
+    """The charts of the busiest contracts, and those that compare contracts."""
     busiest = sorted(parts, key=lambda x: x.trades.height, reverse=True)[:_DRAWN]
     chosen = [x for x in parts if x in busiest]
     of_one = [([x], kind) for x in chosen for kind, picture in PICTURES.items() if not picture.of_all]
     of_all = [(parts, kind) for kind, picture in PICTURES.items() if picture.of_all and len(parts) > 1]
     for of, kind in (*of_one, *of_all):
-        chart = embed(draw(kind, of, zone))
-        yield chart.title, [PICTURES[kind].caption, chart.subtitle], chart.specification
+        yield drawn(draw(kind, of, zone), PICTURES[kind].caption)
 
 
-def _figure(number: int, title: str, caption: Sequence[str], _specification: Mapping[str, Any]) -> str:
-    lines = "".join(f"<span>{escape(line[0].upper() + line[1:])}</span>" for line in caption if line)
-    return (
-        f"<figure><figcaption><strong>{escape(title)}</strong>{lines}</figcaption>"
-        f'<div class="chart" data-chart="{number}" role="img" aria-label="{escape(title)}"></div></figure>'
-    )
-
-
-def _figures(analysis: Analysis) -> str:
+def _groups(analysis: Analysis) -> str:
     names = {one.contract_id: one.name or one.contract_id for one in analysis.contracts}
     tables = []
     for group in GROUPS:
@@ -191,51 +156,15 @@ def _incidents(session: Session) -> str:
     rows = session.incidents().sort("recv_ns").head(_INCIDENTS + 1).collect()
     if rows.is_empty():
         return "<p>None was noted.</p>"
-    lines = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{escape(str(value))}</td>"
-            for value in (
-                _time(row["from_ns"]),
-                "" if row["to_ns"] is None else _time(row["to_ns"]),
-                row["kind"],
-                row["stream"] or "all",
-                row["contract_id"] or "all",
-                row["detail"],
-            )
+    cells = (
+        (
+            moment(row["from_ns"], 3),
+            moment(row["to_ns"], 3),
+            *map(escape, (row["kind"], row["stream"] or "all", row["contract_id"] or "all", row["detail"])),
         )
-        + "</tr>"
         for row in rows.head(_INCIDENTS).iter_rows(named=True)
     )
-    head = "".join(f"<th>{name}</th>" for name in ("from", "to", "what", "stream", "contract", "detail"))
+    names = ("from", "to", "what", "stream", "contract", "detail")
+    listed = table(names, cells)
     more = f"<p>Only the first {_INCIDENTS} are listed.</p>" if rows.height > _INCIDENTS else ""
-    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
-    return f"<details open><summary>{min(rows.height, _INCIDENTS)} incidents</summary>{table}{more}</details>"
-
-
-def _time(time_ns: int) -> str:
-    return format_ns(time_ns, 3)[:23].replace("T", " ").removesuffix("+00:00")
-
-
-def _definitions() -> str:
-    parts = []
-    for group in GROUPS:
-        lines = "".join(
-            f"<tr><th scope='row'>{name.replace('_', ' ')}</th><td>{escape(metric.definition)}</td>"
-            f"<td>{escape(metric.unit)}</td><td>{escape(metric.source)}</td></tr>"
-            for name, metric in METRICS.items()
-            if metric.group == group
-        )
-        head = "<tr><th></th><th>definition</th><th>unit</th><th>source</th></tr>"
-        parts.append(
-            f"<details><summary>{group}</summary>"
-            f'<div class="wide"><table class="words"><thead>{head}</thead><tbody>{lines}</tbody></table></div>'
-            "</details>"
-        )
-    signs = "D is +1 where a buyer was the aggressor and -1 where a seller was, p a price, q lots, r a log return."
-    return f"<p>{signs}</p>{''.join(parts)}"
-
-
-def _made(command: str) -> str:
-    by = f"mdcapture {version('mdcapture')}"
-    return f"<p>By {escape(by)}:</p><pre>{escape(command)}</pre>" if command else f"<p>By {escape(by)}.</p>"
+    return f"<details open><summary>{min(rows.height, _INCIDENTS)} incidents</summary>{listed}{more}</details>"

@@ -98,8 +98,8 @@ def _clock(time_s: float) -> Iterator[str]:
         yield f"{seconds} s"
 
 
-def datum(figure: Mapping[str, Any], text: str) -> str:
-    """A number of the page, with its exact value and what it is a figure of."""
-    names = {"metric": figure["metric"], "contract": figure["contract_id"], "other": figure["other_id"]}
+def datum(figure: Mapping[str, Any], text: str, **names: str | None) -> str:
+    """A number of the page, with its exact value and what it is a figure of; `names` say more of that."""
+    names |= {"metric": figure["metric"], "contract": figure["contract_id"], "other": figure.get("other_id")}
     about = "".join(f' data-{name}="{escape(value)}"' for name, value in names.items() if value is not None)
     return f'<data value="{figure["value"]!r}"{about}>{escape(text)}</data>'

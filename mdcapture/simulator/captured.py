@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mdcapture.lake.manifest import Manifest
+    from mdcapture.lake.remote import Location
 
 __all__ = ["SessionFeed"]
 
@@ -42,7 +43,7 @@ class SessionFeed(RecordedFeed):
         self.active = frozenset(contract.contract_id for contract in now.contracts)
 
 
-def _records(root: Path, manifest: Manifest) -> Iterator[tuple[int, bytes]]:
+def _records(root: Location, manifest: Manifest) -> Iterator[tuple[int, bytes]]:
     bytewise = set(_bytewise(root, manifest))
     for part in read_in_order(root, manifest.files_of("messages")):
         columns = (part[name].to_pylist() for name in ("seq", "recv_ns", "payload"))
@@ -50,7 +51,7 @@ def _records(root: Path, manifest: Manifest) -> Iterator[tuple[int, bytes]]:
             yield recv_ns, payload.encode("latin-1" if seq in bytewise else "utf-8")
 
 
-def _bytewise(root: Path, manifest: Manifest) -> Iterator[int]:
+def _bytewise(root: Location, manifest: Manifest) -> Iterator[int]:
     """The messages that are no UTF-8: they are kept with each byte as the character of that number."""
     for part in read_parts(root, manifest.files_of("rejects")):
         for seq, reason in zip(part["seq"].to_pylist(), part["reason"].to_pylist(), strict=True):

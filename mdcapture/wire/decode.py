@@ -10,8 +10,10 @@ odd one is taken apart entry by entry: each becomes a value or a reject with a r
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from enum import StrEnum
-from itertools import chain
+from itertools import accumulate, chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -146,7 +148,10 @@ def decode(records: list[bytes]) -> Batch:
     messages: Sequence[MarketMessage | None] = whole or [
         _decode_alone(index, record, rejects, faults) for index, record in enumerate(records)
     ]
-    streams = {stream.table: _entries(messages, of_type, stream.table) for of_type, stream in _STREAMS.items()}
+    which: dict[Any, list[int]] = {of_type: [] for of_type in (*_STREAMS, type(None))}
+    for index, message in enumerate(messages):
+        which[type(message)].append(index)
+    streams = {stream.table: _entries(messages, which[of], stream.table) for of, stream in _STREAMS.items()}
     for entries in streams.values():
         if None in entries.values:
             rejects += _nulls(entries, faults)
@@ -161,33 +166,30 @@ def _decode_all(records: list[bytes]) -> list[MarketMessage] | None:
         messages = _decode_lines(lines) if is_utf8(lines) else None
     except _UNREADABLE:
         return None
-    # The decoder looks for values, not for lines: it is one value a record only where no value can go on across a line
-    # feed (none does from a brace to a brace), no record holds one of its own, and there are as many values as records.
-    joints = len(records) - 1
-    braced = all(record[:1] == b"{" and record[-1:] == b"}" for record in records)
-    sound = braced and lines.count(b"\n") == joints and messages is not None and len(messages) == len(records)
+    # The decoder looks for values, not for lines. No value goes on across a line feed from a brace to a brace, so where
+    # each record begins and ends with one, it is one value at least; and none is more where there are as many.
+    ends = [set(map(itemgetter(at), records)) for at in (0, -1)] if all(records) else []
+    sound = ends == [{ord("{")}, {ord("}")}] and messages is not None and len(messages) == len(records)
     return messages if sound else None
 
 
-def _entries(messages: Sequence[Any], of_type: Any, table: str) -> Entries[Any]:  # noqa: ANN401  # a message type
+def _entries(messages: Sequence[Any], which: list[int], table: str) -> Entries[Any]:
     """One stream of the messages, a comprehension a column: a call a message would cost as much as decoding it."""
-    message = [index for index, each in enumerate(messages) if type(each) is of_type]
-    arguments = [each.arguments for each in messages if type(each) is of_type]
+    arguments = [messages[index].arguments for index in which]
     contract_id = [contract for contract, _ in arguments]
     data = [entries if type(entries) is list else [entries] for _, entries in arguments]
-    return Entries(table, message, contract_id, list(map(len, data)), list(chain.from_iterable(data)))
+    return Entries(table, which, contract_id, list(map(len, data)), list(chain.from_iterable(data)))
 
 
 def _nulls(stream: Entries[Any], faults: dict[tuple[int, int], Reject]) -> list[Reject]:
     """The rejects of a stream: what stands there as None, for the fault that is known, or because it came as null."""
     rejects = []
-    start = 0
-    for message, contract_id, count in zip(stream.message, stream.contract_id, stream.count, strict=True):
-        for pos in range(count):
-            if stream.values[start + pos] is None:
-                null = Reject(message, pos, stream.table, contract_id, Reason.NULL_ENTRY, "null")
-                rejects.append(faults.get((message, pos), null))
-        start += count
+    ends = list(accumulate(stream.count))
+    for at in [at for at, value in enumerate(stream.values) if value is None]:
+        index = bisect_right(ends, at)
+        message, pos = stream.message[index], at - ends[index] + stream.count[index]
+        null = Reject(message, pos, stream.table, stream.contract_id[index], Reason.NULL_ENTRY, "null")
+        rejects.append(faults.get((message, pos), null))
     return rejects
 
 

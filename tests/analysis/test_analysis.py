@@ -70,6 +70,7 @@ def test_a_market_that_has_everything_has_nearly_all_figures(analysis: Analysis)
         "roll_spread",
         "noise_bps",
         "hasbrouck_lambda",
+        "widening_half_life_s",
         "amihud",
         "parkinson_volatility",
         "garman_klass_volatility",

@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdcapture.analysis.analyze import extracts
+from mdcapture.analysis.coverage import coverage
 from mdcapture.analysis.kinds import Kind
 from mdcapture.analysis.pictures import PICTURES, draw
 from mdcapture.charts.drawing import BUY, SELL, per_pixel, save, theme, wall_clock_ms
 from mdcapture.charts.price import price_and_trades
+from mdcapture.charts.sessions import coverage_calendar, distributions, over_sessions
+from mdcapture.demo import START_NS, synthesize
 from mdcapture.errors import UsageError
 from mdcapture.session import open_lake
 
@@ -142,6 +145,40 @@ def test_the_sides_differ_in_a_grey_print():
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
     assert abs(grey(BUY) - grey(SELL)) > 0.25
+
+
+@pytest.mark.parametrize("sessions", [0, 1, 3])
+def test_many_sessions_can_be_drawn(sessions: int):
+    day_ns = 86_400 * 10**9
+    starts = [START_NS + number * day_ns for number in range(sessions)]
+    named = {"contract": ["ES"] * sessions, "start_ns": starts, "value": [1.0 + start / 1e20 for start in starts]}
+    figures = pl.DataFrame(named, {"contract": pl.String, "start_ns": pl.Int64, "value": pl.Float64})
+    days = coverage(
+        [("ES", (start, start + day_ns // 4)) for start in starts], [("ES", (one, one + 1)) for one in starts]
+    )
+    charts = [
+        over_sessions(figures.with_columns(error=0.1), unit="lots", title="volume"),
+        over_sessions(figures.with_columns(error=pl.lit(None, pl.Float64)), unit="share", title="volume"),
+        distributions(figures.with_columns(part=pl.format("{}", "start_ns")), unit="lots", title="volume"),
+        coverage_calendar(days),
+    ]
+    for chart in charts:
+        picture = drawn(chart)
+        assert "NaN" not in picture
+        assert ("role-mark" in picture) == bool(sessions) or re.search(r">no ", picture) or "nothing" in picture
+
+
+def test_more_lines_than_colours_are_still_told_apart():
+    names = [f"contract {number}" for number in range(9)]
+    figures = pl.DataFrame({"part": names * 2, "contract": "ES", "value": [float(n) for n in range(18)]})
+    looks = distributions(figures, unit="lots", title="volume").to_dict()["layer"][0]["encoding"]
+    both = list(zip(looks["color"]["scale"]["range"], map(str, looks["strokeDash"]["scale"]["range"]), strict=True))
+    assert len(set(both)) == len(names)
+
+
+def test_too_few_intervals_are_no_regression(tmp_path: Path):
+    short = extracts(synthesize(tmp_path, duration_s=40, contracts=("ES",), rate=8.0))
+    assert "intervals of 10 s, 30 are needed" in drawn(draw("imbalance", short))
 
 
 def test_the_chart_of_a_long_session_is_small(parts: list[Extract]):

@@ -17,9 +17,12 @@ import pytest
 
 from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.pictures import PICTURES
+from mdcapture.demo import START_NS, synthesize
+from mdcapture.errors import NotFoundError
 from mdcapture.lake.manifest import Contract
 from mdcapture.lake.seal import finish
 from mdcapture.lake.writer import open_session
+from mdcapture.report.lake import lake_report
 from mdcapture.report.page import report
 from mdcapture.report.story import story
 from mdcapture.session import open_lake
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mdcapture.analysis.result import Analysis
-    from mdcapture.session import Session
+    from mdcapture.session import Lake, Session
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -58,6 +61,16 @@ class Numbers(HTMLParser):
 
 
 @pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Three short sessions, one of them with a gap."""
+    folder = tmp_path_factory.mktemp("sessions")
+    for day in range(2):
+        synthesize(folder, duration_s=90, contracts=("ES", "MNQ"), rate=6.0, start_ns=START_NS + day * 86_400 * 10**9)
+    markets.broken(folder)
+    return open_lake(folder)
+
+
+@pytest.fixture(scope="module")
 def page(session: Session) -> str:
     return report(session, command="mdcapture report latest -o report.html")
 
@@ -69,6 +82,33 @@ def test_every_number_is_that_of_the_analysis(page: str, analysis: Analysis):
         if row["value"] is not None
     }
     assert Numbers(page).values == told
+
+
+def test_every_number_of_a_lakes_page_is_that_of_its_analyses(lake: Lake):
+    page = lake_report(lake, command="mdcapture report --all")
+    told = {
+        (row["session_id"], row["contract_id"], row["metric"]): row["value"]
+        for session in lake.sessions()
+        for row in session.analyze().figures.rows(named=True)
+        if row["other_id"] is None and row["value"] is not None
+    }
+    numbers = re.findall(
+        r'<data value="([^"]*)" data-session="([^"]*)" data-metric="(.*?)" data-contract="(.*?)">', page
+    )
+    assert len(numbers) > 2 * 3 * 6
+    for value, session_id, metric, contract_id in numbers:
+        assert float(value) == told[session_id, contract_id, metric]
+    assert "mdcapture report --all" in page
+    assert page.count("data-chart=") == 5
+    others = Numbers(page)
+    assert others.fetched == []
+    assert {link.removeprefix("#") for link in others.links} <= others.ids
+
+
+def test_a_lake_without_a_message_has_no_page(tmp_path: Path):
+    lake_builder.record(tmp_path)
+    with pytest.raises(NotFoundError, match="no message"):
+        lake_report(open_lake(tmp_path))
 
 
 def test_it_has_story_charts_definitions_and_the_command(page: str, session: Session):
@@ -108,7 +148,7 @@ def test_gaps_are_in_the_story_and_among_the_incidents(tmp_path: Path):
     session = markets.broken(tmp_path)
     page = report(session)
     assert "Data can be missing in" in page
-    assert "<td>gap</td>" in page
+    assert ">gap</td>" in page
     assert "1 incidents" in page
 
 
@@ -125,7 +165,9 @@ def test_a_sentence_without_its_figures_is_left_out(analysis: Analysis):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_browser_draws_every_chart_without_an_error(page: str, tmp_path: Path, *, dark: bool):
+@pytest.mark.parametrize("of", ["session", "lake"])
+def test_a_browser_draws_every_chart_without_an_error(page: str, lake: Lake, tmp_path: Path, of: str, *, dark: bool):
+    page = page if of == "session" else lake_report(lake)
     (tmp_path / "report.html").write_text(page)
     assert CHROMIUM is not None
     flags = (

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from programs import LIMIT_S, mdcapture, simulator, start
 from tapes import CONTRACT, records, write_tape
 
 import mdcapture as md
+from mdcapture.capture.trading_day import next_roll_ns
 from mdcapture.lake.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def test_a_full_disk_costs_nothing_that_memory_has_room_for(tape: Path, small_di
     filler = fill(small_disk, leave_kb=512)
     options = ("--set", "disk_stop_mb=0", "--count", str(len(RECORDS)), "--duration", "60s", "--json")
     with recording(tape, lake, *options, *FIGURES) as process:
+        wait_for(process, "disk_failing", 1)
         wait_for(process, "pending_kb", 256)
         filler.unlink()
         output, errors = process.communicate(timeout=LIMIT_S)
@@ -165,6 +168,49 @@ def test_a_disk_that_stays_full_loses_only_what_was_not_yet_written(tape: Path, 
     session = md.open_lake(lake).session()
     assert session.status == "recovered"
     assert stored(session) == RECORDS[: session.counts["messages"]] != []
+    assert_verified(lake)
+
+
+def test_a_trading_day_that_ends_while_the_disk_is_full_ends_when_there_is_room(tape: Path, small_disk: Path):
+    lake = small_disk / "lake"
+    now_ns = time.time_ns()
+    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
+    assert roll_ns is not None
+    ahead_ns = roll_ns - now_ns - 4 * 10**9
+
+    def clock() -> int:
+        return time.time_ns() + ahead_ns
+
+    filler = fill(small_disk, leave_kb=512)
+    with simulator("--tape", str(tape)) as gateway:
+        config = md.Config(
+            gateway=gateway["api"],
+            lake=str(lake),
+            contracts=[CONTRACT],
+            username="me",
+            count=22_000,
+            duration_s=60,
+            disk_stop_mb=0,
+            memory_check_s=0.2,
+        )
+        with md.Recorder(config, api_key="demo", clock=clock) as recorder:
+            recorder.start()
+            while clock() < roll_ns + 5 * 10**8:
+                time.sleep(0.01)
+            figures = recorder.figures()
+            filler.unlink()
+            captured = recorder.wait()
+    assert figures is not None
+    assert figures.disk_failing
+    assert captured is not None
+    first, second = md.open_lake(lake).sessions()
+    assert captured.sessions == [first.session_id, second.session_id]
+    assert [first.status, second.status] == ["sealed", "sealed"]
+    both = stored(first) + stored(second)
+    assert both == RECORDS[: len(both)]
+    assert len(both) >= 22_000
+    assert first.end_ns is not None
+    assert first.end_ns > roll_ns
     assert_verified(lake)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -59,6 +60,18 @@ def test_live_events_equal_the_rows_that_are_stored(gateway: str, tmp_path: Path
     assert [event._asdict() for event in quotes] == stored.select(md.QuoteEvent._fields).to_dicts()
 
 
+def test_batches_have_the_same_events_as_handlers(gateway: str, tmp_path: Path):
+    batches: list[list[md.QuoteEvent | md.TradeEvent | md.DepthEvent]] = []
+    trades: list[md.TradeEvent] = []
+    with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+        recorder.on_batch(batches.append)
+        recorder.on_trade(trades.append)
+        captured = recorder.run()
+    events = [event for batch in batches for event in batch]
+    assert len(events) == captured.quotes + captured.trades + captured.depth
+    assert [event for event in events if isinstance(event, md.TradeEvent)] == trades
+
+
 def test_events_can_be_iterated(gateway: str, tmp_path: Path):
     async def count() -> tuple[int, Captured]:
         async with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
@@ -86,11 +99,30 @@ def test_a_handler_that_hangs_delays_no_message_of_the_journal(gateway: str, tmp
         recorder.start()
         while (figures := recorder.figures()) is None or figures.messages < COUNT:
             time.sleep(0.01)
+        assert figures.queued == 1
         released.set()
         captured = recorder.wait()
     assert captured is not None
     assert captured.messages == COUNT
     assert figures.dropped > 0
+
+
+def test_the_collector_runs_as_seldom_as_is_set_while_a_capture_runs(gateway: str, tmp_path: Path):
+    before = gc.get_threshold()
+    collections = []
+    for threshold in (200, 1_000_000):
+        settings = config(gateway, tmp_path / str(threshold), gc_threshold=threshold, count=500)
+        with md.Recorder(settings, api_key="demo") as recorder:
+            recorder.start()
+            while (first := recorder.figures()) is None:
+                time.sleep(0.01)
+            assert gc.get_threshold()[0] == threshold
+            recorder.wait()
+            last = recorder.figures()
+        assert last is not None
+        collections.append(last.collections - first.collections)
+        assert gc.get_threshold() == before
+    assert collections[0] > 10 * collections[1]
 
 
 def test_cancelling_ends_the_capture_cleanly(gateway: str, tmp_path: Path):

@@ -58,6 +58,35 @@ def test_sessions_are_compared(lake: Path):
     assert all(row["difference"] == 0 and row["low"] < 0 < row["high"] for row in rows)
 
 
+def test_days_and_times_are_compared_and_drawn(lake: Path, tmp_path: Path):
+    chart = tmp_path / "volume.svg"
+    asked = (
+        f"compare latest --lake {lake} --every 4m --split 2026-03-04T14:42 --metric volume --contract MNQ -o {chart}"
+    )
+    rows = json.loads(done(*asked.split(), "--json"))
+    assert [(row["a"], row["b"], row["n_a"] + row["n_b"]) for row in rows] == [("before", "after", 7)]
+    assert "before" in chart.read_text()
+
+
+def test_one_metric_over_all_sessions(lake: Path, tmp_path: Path):
+    chart = tmp_path / "volume.png"
+    rows = json.loads(done("history", "volume", "--lake", str(lake), "--json", "-o", str(chart)))
+    assert [(row["contract"], row["day"], row["weekday"]) for row in rows] == [
+        ("EP", "2026-03-04", "Wednesday"),
+        ("MNQ", "2026-03-04", "Wednesday"),
+    ]
+    told = json.loads(done("analyze", "--lake", str(lake), "--metric", "volume", "--json"))
+    assert [row["value"] for row in rows] == [row["value"] for row in told["figures"]]
+    assert chart.stat().st_size > 10_000
+
+
+def test_a_lake_has_a_report_of_its_own(lake: Path, tmp_path: Path):
+    path = tmp_path / "lake.html"
+    assert done("report", "--all", "--lake", str(lake), "-o", str(path)).strip() == str(path)
+    assert "Captured share of market hours" in path.read_text()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("name", ["book.svg", "book.png", "book.html"])
 def test_a_chart_is_written(lake: Path, tmp_path: Path, name: str):
     path = tmp_path / name
@@ -87,6 +116,13 @@ def test_a_report_names_the_command_that_made_it(lake: Path, tmp_path: Path):
         (("plot", "price", "--zone", "Mars"), 2, "Mars"),
         (("plot", "price", "-o", "/nowhere/chart.svg"), 6, "/nowhere"),
         (("report", "-o", "/nowhere/report.html"), 6, "/nowhere"),
+        (("report", "--all", "--contract", "ES"), 2, "--all"),
+        (("report", "session_1999", "--all"), 2, "--all"),
+        (("compare",), 2, "--all"),
+        (("compare", "latest", "latest", "-o", "chart.png"), 2, "one metric"),
+        (("compare", "latest"), 2, "two parts"),
+        (("compare", "latest", "--split", "soon"), 2, "soon"),
+        (("history", "vwapp"), 2, "vwap"),
     ],
 )
 def test_what_is_wrong_is_said(lake: Path, arguments: tuple[str, ...], code: int, word: str):

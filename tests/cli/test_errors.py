@@ -53,7 +53,10 @@ def test_no_contract(gateway: str):
 
 def test_an_unreachable_gateway(tmp_path: Path):
     options = ("--gateway", "http://127.0.0.1:9", "--contract", CONTRACT, "--lake", str(tmp_path))
-    failed(mdcapture("capture", *options, MDCAPTURE_API_KEY=SECRET), 4, "127.0.0.1:9")
+    patience = ("--set", "reconnect_attempts=1", "--set", "reconnect_first_s=0.1")
+    result = mdcapture("capture", *options, *patience, MDCAPTURE_API_KEY=SECRET)
+    failed(result, 4, "127.0.0.1:9", "the next try is in", "given up after 2 tries")
+    assert not (tmp_path / "sessions").exists()
 
 
 def test_a_lake_that_cannot_be_written(gateway: str, tmp_path: Path):
@@ -69,7 +72,9 @@ def test_a_lake_that_cannot_be_written(gateway: str, tmp_path: Path):
         (("capture", "--duration", "soon"), "soon"),
         (("capture", "--contract", "MNQ", "--set", "flush_ms"), "NAME=VALUE"),
         (("capture", "--contract", "MNQ", "--set", "flushms=3"), "flush_ms"),
-        (("capture", "--contract", "MNQ", "--set", "flush_ms=99999"), "flush_ms"),
+        (("capture", "--contract", "MNQ", "--set", "flush_ms=99999"), "--set: flush_ms = '99999'"),
+        (("capture", "--contract", "MNQ", "--duration", "0"), "--duration: duration_s"),
+        (("capture", "--contract", "MNQ", "--gateway", "topstpx"), "did you mean topstepx"),
         (("capture", "--contract", "MNQ", "--stats", "loud"), "plain"),
         (("nonsense",), "nonsense"),
         (("simulate", "--speed", "fast"), "fast"),

@@ -68,7 +68,8 @@ def test_a_sound_lake_is_proven(lake: Path):
     assert proof["ok"] is True
     assert [session["session_id"] for session in proof["sessions"]] == session_ids(lake)
     assert all(
-        session == {"session_id": session["session_id"], "ok": True, "problems": []} for session in proof["sessions"]
+        (session["ok"], session["problems"], session["status"], session["waiting"]) == (True, [], "sealed", 0)
+        for session in proof["sessions"]
     )
 
 

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 import pytest
 from lake_builder import recording as recording_by_hand
 from lake_builder import trade
@@ -27,6 +28,7 @@ import mdcapture as md
 from mdcapture.capture.health import problems, read_status
 from mdcapture.cli.logs import reopen_log, start_log
 from mdcapture.config import load_config
+from mdcapture.lake.writer import open_session
 
 if TYPE_CHECKING:
     import subprocess
@@ -91,15 +93,26 @@ def test_a_recorder_that_runs_is_healthy_and_then_gone(gateway: str, tmp_path: P
 def test_a_recorder_that_was_killed_is_not_healthy(gateway: str, tmp_path: Path):
     with capturing(gateway, tmp_path) as process:
         (figures,) = until(process, lambda: published(tmp_path))
+        until(process, lambda: not psutil.Process(process.pid).children())  # its recovery would find what it left
         process.kill()
         process.communicate(timeout=LIMIT_S)
-    (problem,) = problems(figures, figures.at_ns + 60 * NS_PER_S)
-    assert "is dead" in problem
-    status = tmp_path / "journal" / figures.session_id / "status.json"
-    status.write_text(json.dumps(json.loads(status.read_text()) | {"at_ns": 0}))
     code, report = health(tmp_path)
     assert (code, report["ok"]) == (1, False)
-    assert "is dead" in report["sessions"][0]["problems"][0]
+    assert f"process {figures.pid}) is dead" in report["sessions"][0]["problems"][0]
+
+
+def test_a_recorder_that_hangs_is_not_healthy(gateway: str, tmp_path: Path):
+    with capturing(gateway, tmp_path) as process:
+        (figures,) = until(process, lambda: published(tmp_path))
+        process.send_signal(signal.SIGSTOP)
+        assert problems(figures, figures.at_ns + 9 * NS_PER_S, lives=True) == []
+        (problem,) = problems(figures, figures.at_ns + 11 * NS_PER_S, lives=True)
+        assert "it hangs" in problem
+        status = tmp_path / "journal" / figures.session_id / "status.json"
+        status.write_text(json.dumps(json.loads(status.read_text()) | {"at_ns": 0}))
+        code, report = health(tmp_path)
+        assert (code, report["ok"]) == (1, False)
+        assert "it hangs" in report["sessions"][0]["problems"][0]
 
 
 def test_a_recorder_without_its_gateway_is_not_healthy(tmp_path: Path):
@@ -114,6 +127,16 @@ def test_a_recorder_without_its_gateway_is_not_healthy(tmp_path: Path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_session_that_is_only_being_sealed_is_healthy_while_somebody_does_it(tmp_path: Path):
+    with open_session(tmp_path, NS_PER_S) as session:
+        session.journal.append(NS_PER_S, 1, [trade()])
+        session.journal.end()
+        assert health(tmp_path)[0] == 0
+    code, report = health(tmp_path)
+    assert code == 1
+    assert "recover" in report["sessions"][0]["problems"][0]
 
 
 def test_health_of_nothing(tmp_path: Path):
@@ -174,8 +197,6 @@ def test_journals_that_a_crash_left_are_noticed(gateway: str, tmp_path: Path):
         session.receive(trade())
         _, checks = examined("--gateway", gateway, "--lake", str(tmp_path))
         assert checks["journals"]["outcome"] == "ok"
-    lock = tmp_path / "journal" / session.session_id / "lock"
-    lock.write_text(f"{2**31 - 1}\n")
     _, checks = examined("--gateway", gateway, "--lake", str(tmp_path))
     assert checks["journals"]["outcome"] == "warn"
     assert session.session_id in checks["journals"]["found"]

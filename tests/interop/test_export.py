@@ -7,9 +7,11 @@ import gzip
 import io
 import json
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from lake_builder import ES, depth, quote, record, recording, trade
-from programs import environment, mdcapture
+from programs import LIMIT_S, environment, mdcapture, start
 from tapes import CONTRACT, START_NS, records, write_tape
 
 import mdcapture as md
@@ -270,12 +272,33 @@ def small_files(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl", "t.parquet", "t.arrow", "t.db", "t.duckdb", "all"])
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.csv.gz", "t.jsonl", "t.parquet", "t.arrow", "t.db", "t.duckdb", "all", "dbn", "hftbacktest"]
+)
 def test_when_the_disk_refuses_nothing_appears(session: md.Session, tmp_path: Path, name: str):
-    tables = [] if name in ("all", "t.db", "t.duckdb") else ["messages"]
-    with small_files(8192), pytest.raises(StorageError, match="can't write"):
-        session.export(tmp_path / name, tables=tables)
+    tables = ["messages"] if name in ("t.csv", "t.csv.gz", "t.jsonl", "t.parquet", "t.arrow") else []
+    form = name if name in ("dbn", "hftbacktest") else None
+    with small_files(8192 if form is None else 1024), pytest.raises(StorageError, match="can't write"):
+        session.export(tmp_path / name, tables=tables, form=form)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_an_export_that_is_ended_on_its_way_leaves_nothing_under_its_name(
+    lake: md.Lake, tmp_path: Path, end: signal.Signals
+):
+    (tmp_path / "big.csv").write_text("the one before")
+    query = "SELECT i, i * 1.5 AS x FROM range(1000000000) AS t(i)"
+    process = start("export", "all", "-o", str(tmp_path / "big.csv"), "--query", query, "--lake", str(lake.path))
+    while not any(path.stat().st_size for path in tmp_path.glob(".big.csv.*.tmp")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(end)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == (130 if end == signal.SIGINT else -end)
+    assert (tmp_path / "big.csv").read_text() == "the one before"
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".tmp")] == ["big.csv"]
+    assert end == signal.SIGKILL or len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_device_is_written_as_it_is(session: md.Session):

@@ -94,10 +94,29 @@ def test_a_compressed_tape_gives_the_same(tmp_path: Path, suffix: str):
     assert import_tape(str(path), tmp_path / "lake").counts["trades"] == 2
 
 
-def test_a_tape_can_be_imported_twice(tmp_path: Path):
+def test_a_tape_is_imported_twice_only_if_somebody_says_so(tmp_path: Path):
     (tmp_path / "tape").write_bytes(tape(*RECORDS))
-    ids = [import_tape(str(tmp_path / "tape"), tmp_path / "lake").session_id for _ in range(2)]
-    assert ids == session_ids(tmp_path / "lake") == ["session_20231225_230000", "session_20231225_230000_2"]
+    first = import_tape(str(tmp_path / "tape"), tmp_path / "lake").session_id
+    (tmp_path / "tape").rename(tmp_path / "renamed")
+    with pytest.raises(UsageError, match=f"as {first}.*--again"):
+        import_tape(str(tmp_path / "renamed"), tmp_path / "lake")
+    assert session_ids(tmp_path / "lake") == [first]
+    assert import_tape(str(tmp_path / "renamed"), tmp_path / "lake", again=True).session_id == f"{first}_2"
+
+
+def test_a_tape_whose_import_was_cut_short_is_imported_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "tape").write_bytes(tape(*[RECORDS[1]] * 3000))
+
+    def stop(_count: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        import_tape(str(tmp_path / "tape"), tmp_path / "lake", progress=stop)
+    manifest = import_tape(str(tmp_path / "tape"), tmp_path / "lake")
+    part, _ = session_ids(tmp_path / "lake")
+    assert (read_manifest(tmp_path / "lake", part).state, manifest.state) == ("recovered", "sealed")
+    assert manifest.counts["messages"] == 3000
+    assert part in caplog.text
 
 
 def test_a_clock_that_steps_back_on_the_tape_is_kept(tmp_path: Path):

@@ -125,6 +125,9 @@ def test_what_is_there_is_not_imported_again_and_what_came_since_is(tmp_path: Pa
     assert len(import_sqlite(str(file), tmp_path / "lake")) == 1
     volumes = md.open_lake(tmp_path / "lake").trades().collect()["volume"].to_list()
     assert volumes == [1, 2, 3, 4, 5]
+    (once_more,) = import_sqlite(str(file), tmp_path / "lake", again=True)
+    assert once_more.counts["trades"] == 5
+    assert import_sqlite(str(file), tmp_path / "lake") == []
 
 
 def test_an_import_that_was_interrupted_goes_on(tmp_path: Path):

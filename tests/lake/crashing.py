@@ -20,10 +20,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake_builder import START_NS
+import pyarrow as pa
+from lake_builder import ES, MS, START_NS
 
 from mdcapture.lake.layout import session_id_at
+from mdcapture.lake.schema import SignalRow
 from mdcapture.lake.seal import compact, finish, recover, seal
+from mdcapture.lake.signals import store_signals
 from mdcapture.lake.writer import open_session
 
 if TYPE_CHECKING:
@@ -46,11 +49,17 @@ def begin(root: Path) -> None:
         pass
 
 
+def store(root: Path) -> None:
+    rows = [SignalRow(seq, START_NS + (seq + 1) * MS, ES, "flow", -float(seq)) for seq in range(4)]
+    store_signals(root, SESSION, pa.Table.from_pylist([row._asdict() for row in rows]), ["flow"])
+
+
 WORKS: dict[str, Callable[[Path], object]] = {
     "seal": seal_and_finish,
     "recover": recover,
     "compact": lambda root: compact(root, SESSION),
     "begin": begin,
+    "store": store,
 }
 
 

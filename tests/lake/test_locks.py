@@ -13,7 +13,7 @@ import pytest
 from small_disk import SmallDisk
 
 from mdcapture.errors import BusyError, StorageError
-from mdcapture.lake.locks import hold
+from mdcapture.lake.locks import hold, is_held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HOLDER = """
 import sys
 from pathlib import Path
-from mdcapture.lake.locks import hold
+from mdcapture.lake.locks import hold, is_held
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -92,3 +92,28 @@ def test_a_lock_in_a_folder_that_is_gone_is_an_error(tmp_path: Path):
 def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path):
     with SmallDisk(0), hold(tmp_path / "lock"), pytest.raises(BusyError), hold(tmp_path / "lock"):
         pass
+
+
+def test_a_look_tells_who_lives_and_keeps_nobody_out(tmp_path: Path):
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    with holder(path) as process:
+        assert is_held(path)
+        process.kill()
+        process.wait()
+    assert not is_held(path)
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.001):
+            is_held(path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            with hold(path):
+                pass
+    finally:
+        ended.set()
+        thread.join()

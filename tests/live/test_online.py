@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, TradeEvent
+from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.errors import UsageError
 from mdcapture.lake.schema import Incident, IncidentKind
 from mdcapture.live.bars import Bar, DollarBars, TickBars, TimeBars, VolumeBars
@@ -27,7 +27,7 @@ from mdcapture.live.flow import Intensity, MicroPriceState, OrderFlowImbalance, 
 from mdcapture.live.online import ESTIMATORS, LiveMetrics, Values
 from mdcapture.live.prices import QuotedSpread, RealizedVariance
 from mdcapture.live.replay import Replay
-from mdcapture.metrics import bars, flow, spreads, volatility
+from mdcapture.metrics import bars, flow, point_process, spreads, volatility
 from mdcapture.metrics.book import book_snapshots
 from mdcapture.metrics.frames import mids, prevailing, stretches
 from mdcapture.metrics.microprice import MicroPrice, micro_price
@@ -98,13 +98,6 @@ def total(values: pl.Series) -> float | None:
     return values.sum() if values.count() else None
 
 
-def intensity(data: Data) -> float | None:
-    """There is no batch form in `metrics`: it is the definition, summed up at once."""
-    trades = stretches(data.trades, data.gaps)
-    times = trades.filter(data.in_stretch(trades))["recv_ns"].to_numpy()
-    return float(np.exp((times - data.now_ns) / (TAU_S * 1e9)).sum() / TAU_S) if len(times) else None
-
-
 class Counterpart(NamedTuple):
     make: Callable[[], Estimator[Any]]
     batch: Callable[[Data], Any]
@@ -163,7 +156,11 @@ COUNTERPARTS = {
         )[0],
         exact=False,
     ),
-    "intensity": Counterpart(lambda: Intensity(TAU_S), intensity, exact=False),
+    "intensity": Counterpart(
+        lambda: Intensity(TAU_S),
+        lambda it: only(point_process.intensity(it.trades, TAU_S, at=[it.now_ns], incidents=it.gaps), "intensity"),
+        exact=False,
+    ),
     "order_flow_imbalance": Counterpart(
         OrderFlowImbalance, lambda it: total(flow.order_flow_imbalance(it.book, incidents=it.gaps)["ofi_0"])
     ),
@@ -423,6 +420,30 @@ def test_a_gap_of_one_stream_or_contract_leaves_the_others_alone():
     live.update(trade_at(20)._replace(contract_id="A"))
     assert dict(live["A"]) == {"mid": None, "delta": 9}
     assert dict(live["B"]) == {"mid": 1.5, "delta": 3}
+
+
+def test_bad_depth_is_counted_by_contract_and_ends_nothing():
+    live = LiveMetrics({"lean": QueueImbalance}, tick_sizes={"C": TICK})
+    entries = [(6, 0.0, 0), (1, 101.0, 5), (2, 100.0, 4), (99, 1.0, 1), (1, 101.0, -1), (2, 100.1, 1), (6, 0.0, 0)]
+    told = [*entries, (1, 103.0, 2), (2, 102.0, 6), (2, 104.0, 1)]
+    for seq, entry in enumerate(told):
+        live.update(DepthEvent("C", seq, SECOND + seq, 0, None, *entry, 0))
+    live.tick(2 * SECOND)
+    assert live["C"].odd == {"unknown_type": 1, "negative_size": 1, "off_grid": 1, "crossed": 1}
+    assert live["C"]["lean"] == 1.0  # the newest word stands, and what it crosses is hidden
+
+
+def test_a_session_begins_anew_with_its_contracts_and_no_others():
+    live = LiveMetrics({"delta": COUNTERPARTS["delta"].make, "lean": QueueImbalance})
+    for contract_id in "AB":
+        live.update(trade_at(SECOND)._replace(contract_id=contract_id))
+    live.update(DepthEvent("A", 1, SECOND + 1, 0, None, 6, 0.0, 0, 0))
+    live.begin(SessionStart("session_20261118_230000", ("A", "C")))
+    assert live.contracts == ["B"]
+    live.update(trade_at(SECOND + 2, volume=1)._replace(contract_id="A"))
+    assert (live["A"]["delta"], live["B"]["delta"]) == (1, 3)
+    live.begin()
+    assert live.contracts == []
 
 
 def test_memory_does_not_grow_with_the_stream():

@@ -140,7 +140,7 @@ def test_handlers_get_their_events_and_incidents_in_their_place(tmp_path: Path):
     assert [type(it).__name__ if isinstance(it, tuple) else it for it in seen] == [
         "subscribing", "QuoteEvent", 1, "gap", 2, 3,
     ]  # fmt: skip
-    assert counts == {"Incident": 2, "QuoteEvent": 1, "TradeEvent": 3}
+    assert counts == {"SessionStart": 1, "Incident": 2, "QuoteEvent": 1, "TradeEvent": 3}
 
 
 class Clock:

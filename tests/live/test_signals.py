@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from synthetic import imported, market_tape
 
 from mdcapture.errors import UsageError
+from mdcapture.lake.schema import SignalRow
 from mdcapture.live.bars import TickBars, TimeBars
 from mdcapture.live.estimators import BookEvent, Every
 from mdcapture.live.flow import Delta, OrderFlowImbalance, QueueImbalance
 from mdcapture.live.prices import Mid, QuotedSpread
 from mdcapture.live.replay import Replay
-from mdcapture.live.signals import SignalRow, Signals, predictive_r2
+from mdcapture.live.signals import Signals, predictive_r2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,8 @@ def some_signals(emit: Callable[[SignalRow], object] | None = None) -> Signals:
 
 def test_a_signal_has_a_row_for_each_time_that_it_said_something(market: Session):
     rows = some_signals().run(Replay(market))
-    assert rows.schema == {"recv_ns": pl.Int64, "contract_id": pl.String, "name": pl.String, "value": pl.Float64}
+    types = {"seq": pl.Int64, "recv_ns": pl.Int64, "contract_id": pl.String, "name": pl.String, "value": pl.Float64}
+    assert rows.schema == types
     assert set(rows["name"]) == {"flow", "delta", "lean"}
     trades = market.trades().collect().group_by("contract_id").len()
     said = rows.filter(name="delta").group_by("contract_id").len()

@@ -14,7 +14,16 @@ from scipy import stats
 
 from mdcapture.errors import UsageError
 from mdcapture.metrics.distribution import aggressive_orders
-from mdcapture.metrics.point_process import AcdFit, HawkesFit, acd, fit_acd, fit_hawkes, hawkes, hawkes_residuals
+from mdcapture.metrics.point_process import (
+    AcdFit,
+    HawkesFit,
+    acd,
+    fit_acd,
+    fit_hawkes,
+    hawkes,
+    hawkes_residuals,
+    intensity,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,7 +243,55 @@ def test_too_little_data_is_not_fitted():
         assert fit_groups(trades.clear()).schema == row.schema
 
 
+@pytest.mark.parametrize("regular_s", [0.001, 1.0, 3600.0])
+def test_what_comes_as_regularly_as_a_clock_has_no_standard_errors(regular_s: float):
+    acd_fit = fit_acd(np.full(500, regular_s))
+    assert acd_fit.mean_s == pytest.approx(regular_s)
+    assert np.isnan(acd_fit.alpha_se)
+    assert not acd_fit.converged
+    hawkes_fit = fit_hawkes(np.arange(500) * int(regular_s * 1e9))
+    assert hawkes_fit.branching_ratio < 0.01
+
+
+def test_intensity_is_the_sum_of_its_definition_at_events_and_at_times():
+    rng, tau_s = np.random.default_rng(8), 2.5
+    times = 1_795_000_000_000_000_000 + np.sort(rng.integers(0, 60_000_000_000, 400))
+    edges = pl.DataFrame({"from_ns": [times[120], times[300]], "to_ns": [times[121], times[301]]})
+    stretch = np.searchsorted([121, 301], np.arange(400), side="right")
+    asked = np.concatenate([times[[5, 130, 399]], times[[0]] - 1, times[[200, 399]] + 10**9])
+
+    def summed(at_ns: int, own: int) -> float | None:
+        before = times[(times <= at_ns) & (stretch == own)]
+        return float(np.exp((before - at_ns) / (tau_s * 1e9)).sum() / tau_s) if len(before) else None
+
+    events = pl.DataFrame({"recv_ns": times})
+    each = intensity(events.lazy(), tau_s, incidents=edges).collect()
+    assert each["recv_ns"].to_list() == times.tolist()
+    last = np.searchsorted(times, times, side="right") - 1  # two events at one time: the second counts both
+    assert each["intensity"].to_numpy()[last] == pytest.approx(
+        [summed(at_ns, own) for at_ns, own in zip(times, stretch, strict=True)]
+    )
+    told = intensity(events, tau_s, at=asked, incidents=edges)
+    own = [0, 0, 1, 1, 2, 2]
+    assert told["recv_ns"].to_list() == sorted(asked)
+    assert told["intensity"].to_list() == [
+        pytest.approx(summed(at_ns, one)) for at_ns, one in zip(sorted(asked), own, strict=True)
+    ]
+
+
+def test_intensity_is_of_each_group_alone_and_forgets_within_a_week():
+    trades = pl.DataFrame({"contract_id": ["b", "a", "a"], "recv_ns": [5, 5, 5]})
+    week_ns = 7 * 86_400 * 10**9
+    told = intensity(trades, 4.0, at=[4, 5, 5 + week_ns])
+    assert told["contract_id"].to_list() == ["a"] * 3 + ["b"] * 3
+    assert told["intensity"].to_list() == [None, 0.5, 0.0, None, 0.25, 0.0]
+    assert intensity(trades.clear(), at=[5]).is_empty()
+    assert intensity(trades.clear().drop("contract_id"), at=[5]).rows() == [(5, None)]
+
+
 def test_wrong_arguments_are_said():
+    with pytest.raises(UsageError):
+        intensity(pl.DataFrame({"recv_ns": [1]}), 0.0)
     with pytest.raises(UsageError):
         fit_hawkes([2.0, 1.0])
     with pytest.raises(UsageError):

@@ -35,6 +35,22 @@ def test_collinear_regressors_are_not_determined():
     assert np.isnan(least_squares((np.arange(9.0), x)).coefficients).all()
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-200, 1e200])
+def test_what_no_float_holds_is_not_determined(scale: float):
+    x = np.arange(50.0) * scale
+    fit = least_squares((x, np.stack([np.ones(50), x]).T))
+    assert np.isnan(fit.coefficients).all()
+    assert np.isnan(fit.standard_errors).all()
+
+
+def test_a_perfect_fit_has_no_error():
+    x = np.arange(50.0)
+    fit = least_squares((2 * x + 1, np.stack([np.ones(50), x]).T))
+    np.testing.assert_allclose(fit.coefficients, [1, 2])
+    np.testing.assert_allclose(fit.standard_errors, 0, atol=1e-9)
+    assert fit.r_squared == 1
+
+
 def test_rows_with_a_missing_value_are_left_out():
     x = np.column_stack([np.ones(50), np.arange(50.0)])
     y = np.sin(np.arange(50.0))

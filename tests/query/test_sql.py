@@ -13,12 +13,12 @@ import duckdb
 import lake_builder
 import polars as pl
 import pytest
-from lake_builder import ES, depth, message, quote, record, recording, trade
+from lake_builder import ES, START_NS, depth, message, quote, record, recording, trade
 
 from mdcapture.errors import DamageError, UsageError
 from mdcapture.lake.catalog import Catalog
 from mdcapture.lake.layout import NULL_PARTITION
-from mdcapture.lake.schema import TABLES, Bar, DomType, Incident, IncidentKind
+from mdcapture.lake.schema import TABLES, Bar, DomType, Incident, IncidentKind, SignalRow
 from mdcapture.query.sql import VIEWS, Database
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ def test_an_empty_lake_has_the_columns_of_a_full_one(tmp_path: Path, view: str):
         session.receive(trade(), quote(), depth(ES, {"type": 1}), b"garbage")
         session.note(IncidentKind.STALLED)
         session.tell(Incident(IncidentKind.BACKFILLED, "trades", ES, 0, 1, bars=(Bar(0, 1.0, 1.0, 1.0, 1.0, 1),)))
+        session.say(SignalRow(0, START_NS, ES, "flow", 1.5))
         running = columns(full, view)
         session.finish()
     assert rows(empty, f"FROM {view}") == []

@@ -1,0 +1,277 @@
+"""Every message that docs/reference/errors.md explains, provoked: the words are the page's, and so is the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import sys
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from lake_builder import record, recording, trade
+from pages import ROOT, generated_pages
+from programs import simulator
+from tapes import CONTRACT, records, write_tape
+
+import mdcapture as md
+from mdcapture import errors
+from mdcapture.cli import main
+from mdcapture.lake.locks import hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PAGE = ROOT / "docs/reference/errors.md"
+SECTIONS = {"Yours": (2, 3, 5), "The gateway's": (4, 5), "The files'": (6,)}
+
+
+class Place(NamedTuple):
+    """Where a command runs: a lake of one session, a folder for scratch, and a gateway."""
+
+    lake: Path
+    folder: Path
+    gateway: str
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run a command in this process; its exit code, and what it said on stderr."""
+        said = io.StringIO()
+        sys.argv = ["mdcapture", *arguments]
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+            try:
+                main()
+            except SystemExit as end:
+                return int(end.code or 0), said.getvalue()
+        return 0, said.getvalue()
+
+    def ask(self, *arguments: str) -> tuple[int, str]:
+        """Run a command on the lake."""
+        return self.run(*arguments, "--lake", str(self.lake))
+
+    def capture(self, *arguments: str) -> tuple[int, str]:
+        """Begin a capture into a new lake."""
+        given = [] if "--gateway" in arguments else ["--gateway", self.gateway]
+        return self.run("capture", *given, "--lake", str(self.folder / "new"), *arguments)
+
+    def written(self, name: str, text: str) -> str:
+        """A file of this text."""
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def damaged(self, pattern: str, change: Callable[[Path], object]) -> Path:
+        """A copy of the lake in which one file was changed."""
+        copy = self.folder / "copy"
+        shutil.copytree(self.lake, copy)
+        change(next(copy.glob(pattern)))
+        return copy
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    tape = write_tape(tmp_path_factory.mktemp("tape") / "market.ndjson", records(20))
+    with simulator("--tape", str(tape)) as addresses:
+        yield addresses["api"]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("errors") / "lake"
+    record(folder, *[trade(price=4800.0 + number / 4) for number in range(50)])
+    return folder
+
+
+@pytest.fixture
+def place(lake: Path, tmp_path: Path, gateway: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("MDCAPTURE_USERNAME", "somebody")
+    monkeypatch.setenv("MDCAPTURE_API_KEY", "demo")
+    monkeypatch.chdir(tmp_path)
+    return Place(lake, tmp_path, gateway)
+
+
+def raised(call: Callable[[], object]) -> tuple[int, str]:
+    """What the library raises, as the command line would end."""
+    with pytest.raises(md.MdcaptureError) as caught:
+        call()
+    return caught.value.exit_code, str(caught.value)
+
+
+def in_the_environment(name: str, value: str, place: Place, *arguments: str) -> tuple[int, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MDCAPTURE_API_KEY")
+        patch.setenv(name, value)
+        return place.capture("--contract", CONTRACT, *arguments)
+
+
+def held_by_another(place: Place) -> tuple[int, str]:
+    lock = place.folder / "owner.lock"
+    with hold(lock), ExitStack() as second:
+        return raised(lambda: second.enter_context(hold(lock)))
+
+
+def twice(place: Place) -> tuple[int, str]:
+    with md.Recorder(md.Config(contracts=[CONTRACT], gateway=place.gateway, lake=str(place.folder / "new"))) as recorder:
+        recorder.start()
+        return raised(recorder.start)
+
+
+def unfinished(place: Place) -> tuple[int, str]:
+    with recording(place.folder / "open") as session:
+        return place.run("prune", session.session_id, "--yes", "--lake", str(session.root))
+
+
+def newer(manifest: Path) -> None:
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(values | {"schema_version": 999}))
+
+
+def flipped(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.write_bytes(data)
+
+
+def nothing_there(place: Place) -> tuple[int, str]:
+    (place.folder / "sessions").mkdir()
+    return place.run("analyze", "--lake", str(place.folder))
+
+
+PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
+    "there is no setting …": lambda p: p.capture("--contract", "MNQ", "--set", "flushms=3"),
+    "… = …: expected …": lambda p: p.capture("--contract", "MNQ", "--set", "flush_ms=99999"),
+    "--set …: write NAME=VALUE": lambda p: p.capture("--contract", "MNQ", "--set", "flush_ms"),
+    "… is no duration": lambda p: p.run("capture", "--set", "segment_s=soon"),
+    "the configuration file … can't be read": lambda p: p.capture("--config", "nowhere.toml"),
+    "the configuration file … is no TOML": lambda p: p.capture("--config", p.written("bad.toml", "lake = data")),
+    "no contract to capture": lambda p: p.capture(),
+    "nothing to capture": lambda p: p.capture("--contract", "MNQ", "--no-quotes", "--no-trades", "--no-depth"),
+    "nobody to log in as": lambda p: raised(lambda: _nobody()),
+    "the API key's file … can't be read": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", "nowhere", p),
+    "the API key's file … is empty": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", p.written("key", "\n"), p),
+    "… is no gateway's address": lambda p: p.capture("--contract", "MNQ", "--gateway", "ftp://gateway"),
+    "roll_zone: there is no time zone …": lambda p: p.capture("--contract", CONTRACT, "--set", "roll_zone=Chicago"),
+    "--json and --format … exclude each other": lambda p: p.ask("sessions", "--json", "--format", "csv"),
+    "can't open …": lambda p: p.run("sessions", "--lake", "nowhere"),
+    "no session … in …": lambda p: p.ask("analyze", "session_19"),
+    "… holds no session yet": nothing_there,
+    "there is no contract … here": lambda p: p.ask("analyze", "--contract", "NOPE"),
+    "no contract … here": lambda p: raised(lambda: md.open_lake(p.lake).trades("NOPE")),
+    "… is no active contract that the gateway knows": lambda p: p.capture("--contract", "CON.F.US.XXX.Z26"),
+    "only one statement that reads is allowed here": lambda p: p.ask("sql", "drop table trades"),
+    "The views are …": lambda p: p.ask("sql", "from tardes"),
+    "this can't be read as SQLite's SQL": lambda p: p.ask("sql", "--dialect", "sqlite", "SELECT FROM WHERE ("),
+    "the lake is only read here": lambda p: p.ask("sql", "--dialect", "sqlite", "DELETE FROM trades"),
+    "there is no metric …": lambda p: p.ask("analyze", "--metric", "sharpe"),
+    "nothing lies from … to … in this session": lambda p: p.ask("analyze", "--from", "2030-01-01T00:00"),
+    "… is no time": lambda p: p.ask("analyze", "--from", "noon"),
+    "there is no time zone …": lambda p: p.ask("plot", "price", "--zone", "Chicago"),
+    "a chart is written as .png, .svg or .html": lambda p: p.ask("plot", "price", "-o", "price.bmp"),
+    "choose one of … with --format": lambda p: p.ask("export", "latest", "-o", "trades.txt", "--table", "trades"),
+    "… exists: a whole export goes to a folder of its own": lambda p: p.ask("export", "latest", "-o", str(p.lake)),
+    "nothing says what to remove": lambda p: p.ask("prune"),
+    "nobody is there to be asked": lambda p: p.ask("prune", "--older-than", "1s"),
+    "… and the lake … are within each other": lambda p: p.ask("backup", str(p.lake / "copy")),
+    "there is no tape …": lambda p: p.run("import", "nowhere.ndjson"),
+    "… no line of a tape …": lambda p: p.run("import", p.written("tape", "1 {}\nnonsense\n"), "--lake", "new"),
+    "there is no message on the tape …": lambda p: p.run("import", p.written("tape", ""), "--lake", "new"),
+    "… has none of the tables …": lambda p: p.run("import", _other_database(p), "--lake", "new"),
+    "no fault: …": lambda p: p.run("simulate", "--fault", "flood"),
+    "no speed: …": lambda p: p.run("simulate", "--speed", "fast"),
+    "a recorder captures once": twice,
+    "no connection to …": lambda p: p.run("contracts", "MNQ", "--gateway", "http://127.0.0.1:9"),
+    "the gateway refuses …": lambda p: in_the_environment("MDCAPTURE_API_KEY", "wrong", p),
+    "… answers with something else than the gateway's JSON": lambda p: _not_a_gateway(p),
+    "can't write …": lambda p: p.run("import", _tape(p), "--lake", str(Path(p.written("file", "")) / "lake")),
+    "… is held by process …": held_by_another,
+    "a sealed file is missing": lambda p: p.run(
+        "sql", "from trades", "--lake", str(p.damaged("trades/*/*/*.parquet", Path.unlink))
+    ),
+    "… is no manifest …": lambda p: p.run(
+        "sessions", "--lake", str(p.damaged("sessions/*.json", lambda file: file.write_text("{")))
+    ),
+    "… was written by a newer mdcapture …": lambda p: p.run(
+        "sessions", "--lake", str(p.damaged("sessions/*.json", newer))
+    ),
+    "… is damaged: restore it": lambda p: p.run(
+        "simulate", "--session", "latest", "--once", "--lake", str(p.damaged("messages/*/*/*", flipped))
+    ),
+    "… has not ended": unfinished,
+}
+
+
+def _nobody() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MDCAPTURE_USERNAME")
+        return md.Recorder(md.Config(contracts=["MNQ"]))
+
+
+def _tape(place: Place) -> str:
+    return str(write_tape(place.folder / "good.ndjson", records(5)))
+
+
+def _other_database(place: Place) -> str:
+    import sqlite3  # noqa: PLC0415  # for this one
+
+    path = place.folder / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE birds (name TEXT)")
+    connection.close()
+    return str(path)
+
+
+def _not_a_gateway(place: Place) -> tuple[int, str]:
+    from functools import partial  # noqa: PLC0415  # for this one
+    from http.server import BaseHTTPRequestHandler, HTTPServer  # noqa: PLC0415
+    from threading import Thread  # noqa: PLC0415
+
+    class Shop(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Welcome</html>")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Shop) as server:
+        Thread(target=partial(server.serve_forever, poll_interval=0.05), daemon=True).start()
+        result = place.run("contracts", "MNQ", "--gateway", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    return result
+
+
+def documented() -> dict[str, str]:
+    """The messages of the page by their section."""
+    part = PAGE.read_text().split("## Causes and cures")[1].split("## Every message")[0]
+    found = {}
+    for section in part.split("\n### ")[1:]:
+        title, rows = section.split("\n", 1)
+        found |= dict.fromkeys(re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE), title)
+    return found
+
+
+def test_every_message_on_the_page_is_provoked_here():
+    assert list(documented()) == list(PROVOKED)
+
+
+@pytest.mark.parametrize("message", PROVOKED)
+def test_the_message_is_said_with_its_exit_code(message: str, place: Place):
+    code, said = PROVOKED[message](place)
+    pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
+    assert re.search(pattern, said, re.DOTALL), said
+    assert code in SECTIONS[documented()[message]], said
+    assert "Traceback" not in said
+
+
+def test_every_exit_code_of_the_errors_is_on_the_page():
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE.read_text(), re.MULTILINE)}
+    assert {getattr(errors, name).exit_code for name in errors.__all__} <= codes
+
+
+def test_the_site_has_the_whole_tree_and_every_message():
+    page = generated_pages()["reference/errors.md"]
+    for name in errors.__all__:
+        assert re.search(rf"^{getattr(errors, name).exit_code}  .*\b{name}\b", page, re.MULTILINE)
+    assert "no contract to capture: name some" in page

@@ -1,0 +1,134 @@
+"""Every example runs, on a market of its own or on the simulator, and says what its first lines promise."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from typing import TYPE_CHECKING
+
+import nbformat
+import polars as pl
+import pyarrow.dataset
+import pytest
+from nbclient import NotebookClient
+from pages import ROOT
+from markets import broken
+from programs import LIMIT_S, simulator
+
+from mdcapture.demo import START_NS, synthesize
+from mdcapture.metrics.spreads import trade_spreads
+from mdcapture.session import open_lake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+EXAMPLES = ROOT / "examples"
+DAY_NS = 86_400_000_000_000
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Runs an example as `python examples/NAME …` would, in an empty folder; gives what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MDCAPTURE_USERNAME", "somebody")
+    monkeypatch.setenv("MDCAPTURE_API_KEY", "demo")
+
+    def start(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[str]:
+    with simulator("--contract", "MNQ", "--rate", "300") as addresses:
+        yield addresses["api"]
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three days of one contract, some minutes each, and of another on the last."""
+    lake = tmp_path_factory.mktemp("days") / "lake"
+    for day in range(3):
+        contracts = ["MNQ", "MES"] if day == 2 else ["MNQ"]
+        synthesize(lake, duration_s=180, contracts=contracts, seed=day, rate=10.0, start_ns=START_NS + day * DAY_NS)
+    return lake
+
+
+def test_every_example_is_run_here():
+    text = (ROOT / "tests/docs/test_examples.py").read_text() + (ROOT / "tests/live/test_signals.py").read_text()
+    assert not [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.stem not in text]
+
+
+def test_capture(run: Callable[..., str], gateway: str, tmp_path: Path):
+    printed = run("capture.py", gateway, "5", "MNQ")
+    session = open_lake(tmp_path / "data").session()
+    assert session.session_id in printed
+    assert f"{session.trades().collect().height} trades" in printed
+
+
+def test_async_handlers(run: Callable[..., str], gateway: str, tmp_path: Path):
+    printed = run("async_handlers.py", gateway, "5", "MNQ")
+    trades = open_lake(tmp_path / "data").session().trades().collect()
+    signed = trades.select((pl.col("volume") * (1 - 2 * pl.col("side"))).sum()).item()
+    assert f"bought less sold: {signed} lots" in printed
+
+
+def test_custom_metric(run: Callable[..., str], days: Path):
+    assert "sweep_share" in run("custom_metric.py", str(days))
+
+
+def test_compare_days(run: Callable[..., str], days: Path):
+    ids = [session.session_id for session in open_lake(days).sessions()]
+    assert "difference" in run("compare_days.py", str(days), *ids[:2])
+
+
+def test_feature_model(run: Callable[..., str], days: Path):
+    printed = run("feature_model.py", str(days), "1s", "5s")
+    assert "R² out of sample" in printed
+    assert "over 1 days" in printed
+
+
+def test_plain_duckdb_agrees_with_the_library(tmp_path: Path):
+    session = broken(tmp_path)
+    found = runpy.run_path(str(EXAMPLES / "plain_duckdb.py"))["effective_spreads"](str(tmp_path)).pl()
+    ours = (
+        trade_spreads(session.trades(clean=True), session.quotes(), scales=["price"], incidents=session.gaps())
+        .drop_nulls("effective_spread")
+        .group_by("contract_id", "side")
+        .agg(pl.len().alias("trades"), pl.col("volume").sum().alias("lots"), pl.col("effective_spread").mean())
+        .sort("contract_id", "side")
+        .collect()
+    )
+    assert found["trades"].sum() > 0
+    assert found.select("trades", "lots").rows() == ours.select("trades", "lots").rows()
+    assert found["effective_spread"].to_list() == pytest.approx(ours["effective_spread"].to_list())
+
+
+def test_the_one_liners_of_other_engines(days: Path):
+    page = (ROOT / "docs/engines.md").read_text()
+    rows = open_lake(days).trades().collect().height
+    plain = [
+        ('pl.scan_parquet("data/trades/**/*.parquet", hive_partitioning=True)', lambda frame: frame.collect().height),
+        ('pyarrow.dataset.dataset("data/trades", partitioning="hive")', lambda data: data.count_rows()),
+    ]
+    for line, count in plain:
+        assert f"`{line}`" in page
+        called = line.replace("data/", f"{days}/")
+        assert count(eval(called, {"pl": pl, "pyarrow": pyarrow})) == rows  # noqa: S307  # a line of our own page
+
+
+def test_notebook(days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LAKE", str(days))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    notebook = nbformat.read(EXAMPLES / "notebook_analysis.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear a notebook's outputs before it is kept"
+    NotebookClient(notebook, timeout=LIMIT_S, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output.text for output in outputs if output.output_type == "stream"], "no warnings"
+    shown = ["".join(output.data.values()) for output in outputs]
+    assert sum("vega" in text for text in shown) >= 2
+    assert any("effective_spread_bps" in text for text in shown)

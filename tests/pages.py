@@ -1,0 +1,44 @@
+"""The documentation as tests read it: its pages, and the code in them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+__all__ = ["ROOT", "WRITTEN", "blocks", "command_lines", "generated_pages"]
+
+ROOT = Path(__file__).resolve().parent.parent
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [block for named, block in fenced if named == language]
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """Every call of `mdcapture` in a page's shell blocks, as the words that the shell would hand over."""
+    found = []
+    for block in (*blocks(page, "sh"), *blocks(page, "")):
+        commands = re.sub(r"(^|\s)# .*$", "", block, flags=re.MULTILINE)
+        calls = re.findall(r"^(?:\w+=\S+ )*mdcapture ((?:\"[^\"]*\"|'[^']*'|[^\"'\n])+)", commands, re.MULTILINE)
+        found += [_until_the_next(shlex.split(call)) for call in calls]
+    return found
+
+
+def _until_the_next(words: list[str]) -> list[str]:
+    ends = [place for place, word in enumerate(words) if word in {"|", "&", ";", "&&", ">", "2>"}]
+    return words[: ends[0]] if ends else words
+
+
+def generated_pages() -> dict[str, str]:
+    """Every page of the site by its path, with what the program knows of itself filled in."""
+    folder = str(ROOT / "docs/site")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    from build import pages  # noqa: PLC0415  # a script, found only now
+
+    return pages()

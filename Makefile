@@ -43,15 +43,10 @@ lock: $(VENV)/.release  ## Write requirements.lock: every library with its versi
 	$(BIN)/uv pip compile pyproject.toml --extra all --universal --generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
 
 sbom: $(VENV)/.release  ## Write dist/sbom.json (CycloneDX): every library of requirements.lock, with its licence
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .cache/locked
+	$(BIN)/uv pip install --quiet --python .cache/locked/bin/python --require-hashes --requirements requirements.lock
 	mkdir -p dist
-	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json requirements.lock
-
-backtesters: $(VENV)/.dev  ## Read exports back in hftbacktest and NautilusTrader, each in an environment of its own; slow
-	$(BIN)/python -m venv .cache/hftbacktest
-	.cache/hftbacktest/bin/python -m pip install --quiet 'hftbacktest[numba,numpy]>=2.4'
-	$(PYTHON_NAUTILUS) -m venv .cache/nautilus
-	.cache/nautilus/bin/python -m pip install --quiet --editable '.[nautilus]'
-	MDCAPTURE_HFTBACKTEST_PYTHON=.cache/hftbacktest/bin/python MDCAPTURE_NAUTILUS_PYTHON=.cache/nautilus/bin/python $(BIN)/pytest tests/interop/test_backtesters.py
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json .cache/locked/bin/python
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix .

@@ -124,12 +124,14 @@ def arrow_rows(table: str, columns: Mapping[str, NDArray]) -> pa.Table:
 def alone(folder: Path, code: str) -> tuple[float, float]:
     """Seconds and peak memory (GB) of code that takes `session`, in a process of its own."""
     script = (
-        "import json, resource, sys, time\n"
+        "import json, sys, time\n"
+        "from pathlib import Path\n"
         "from mdcapture.session import open_lake\n"
         "session = open_lake(sys.argv[1]).session()\n"
         f"begin_s = time.perf_counter()\n{code}\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6\n"
-        "print(json.dumps([time.perf_counter() - begin_s, used]))\n"
+        "wall_s = time.perf_counter() - begin_s\n"
+        "peak_kb = Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]\n"  # rusage has the parent's
+        "print(json.dumps([wall_s, int(peak_kb) / 1e6]))\n"
     )
     result = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
     wall_s, memory_gb = json.loads(result.stdout)

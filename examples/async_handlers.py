@@ -2,7 +2,7 @@
 
     python examples/async_handlers.py http://127.0.0.1:5000 10 MNQ      a gateway, seconds, a contract
 
-Nothing here can slow the capture down: a reader that falls behind misses events (an incident says so), the lake does not.
+Nothing here can slow the capture down: a reader that falls behind misses events (an incident says so), the lake none.
 """
 
 from __future__ import annotations

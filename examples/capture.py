@@ -3,8 +3,8 @@
     python examples/capture.py topstepx 3600 MNQ ES              a gateway, seconds, contracts
     python examples/capture.py http://127.0.0.1:5000 10 MNQ      the local gateway of `mdcapture simulate`
 
-The user name and the key are read from MDCAPTURE_USERNAME and MDCAPTURE_API_KEY_FILE (or MDCAPTURE_API_KEY). Ctrl-C ends
-it, and seals what has arrived.
+The user name and the key are read from MDCAPTURE_USERNAME and MDCAPTURE_API_KEY_FILE (or MDCAPTURE_API_KEY). Ctrl-C
+ends it, and seals what has arrived.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         quiet = synthesize(Path(folder), duration_s=900, contracts=["MNQ"], rate=6.0, seed=1)
-        busy = synthesize(Path(folder), duration_s=900, contracts=["MNQ"], rate=12.0, seed=2, start_ns=START_NS + DAY_NS)
+        busy = synthesize(
+            Path(folder), duration_s=900, contracts=["MNQ"], rate=12.0, seed=2, start_ns=START_NS + DAY_NS
+        )
         with pl.Config(tbl_rows=12):
             print(differences(quiet, busy, every="90s"))
 

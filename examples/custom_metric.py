@@ -3,9 +3,9 @@
     python examples/custom_metric.py LAKE [SESSION]      a session that was captured
     python examples/custom_metric.py                     a synthetic market of some minutes
 
-The metric is the share of aggressive orders that print at more than one price, by side and minute: how often somebody takes
-more than the best price holds. Prints of one exchange time and side are one order, and rows inside of a gap are left out
-(`clean=True`).
+The metric is the share of aggressive orders that print at more than one price, by side and minute: how often somebody
+takes more than the best price holds. Prints of one exchange time and side are one order, and rows inside of a gap are
+left out (`clean=True`).
 """
 
 from __future__ import annotations

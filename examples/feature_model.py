@@ -1,7 +1,7 @@
 """From a feature frame to a small model, judged as if it had been used: fitted on the past, scored on what came after.
 
-    python examples/feature_model.py LAKE [EVERY [HORIZON]]      all sessions of a lake, in their order
-    python examples/feature_model.py                             synthetic days
+    python examples/feature_model.py LAKE      all sessions of a lake, in their order
+    python examples/feature_model.py           synthetic days
 
 Ridge regression of the mid's next return on order flow and book features. What makes the judgement honest:
 
@@ -52,8 +52,7 @@ def frames(lake: md.Lake, every: str, horizon: str) -> pl.DataFrame:
 
 def fit(x: Array, y: Array, penalty: float) -> Array:
     """Ridge regression without a constant: the coefficients."""
-    solved: Array = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-    return solved
+    return np.asarray(np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y), np.float64)
 
 
 def r_squared(y: Array, forecast: Array) -> float:
@@ -89,17 +88,16 @@ def judge(lake: md.Lake, every: str = "1s", horizon: str = "5s", train: int = 2)
 def main() -> None:
     """Judge the model on the lake that is named, or on synthetic days."""
     if len(sys.argv) > 1:
-        result = judge(md.open_lake(sys.argv[1]), *sys.argv[2:4])
+        result = judge(md.open_lake(sys.argv[1]))
     else:
         with tempfile.TemporaryDirectory() as folder:
             for day in range(4):
-                synthesize(
-                    Path(folder), duration_s=600, contracts=["MNQ"], seed=day, start_ns=START_NS + day * DAY_NS
-                )
+                synthesize(Path(folder), duration_s=600, contracts=["MNQ"], seed=day, start_ns=START_NS + day * DAY_NS)
             result = judge(md.open_lake(folder))
     print(result)
-    error = result["r_squared"].std() or 0.0
-    print(f"R² out of sample: {result['r_squared'].mean():.4f} ± {error / len(result) ** 0.5:.4f} over {len(result)} days")
+    days = result["r_squared"].to_numpy()
+    error = days.std(ddof=1) / len(days) ** 0.5 if len(days) > 1 else float("nan")
+    print(f"R² out of sample: {days.mean():.4f} ± {error:.4f} over {len(days)} days")
 
 
 if __name__ == "__main__":

@@ -4,15 +4,19 @@
 
 The best quote before each trade by an ASOF join, outside of gaps, and the effective spread by contract and side.
 
-The two partition columns are compared as a pair: DuckDB 2.0.0 loses rows of an ASOF join that compares two hive partitions
-one by one (`t.session_id = q.session_id and t.contract_id = q.contract_id`).
+The two partition columns are compared as a pair: DuckDB 2.0.0 loses rows of an ASOF join that compares two hive
+partitions one by one (`t.session_id = q.session_id and t.contract_id = q.contract_id`).
 """
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import duckdb
+
+if TYPE_CHECKING:
+    import polars as pl
 
 QUERY = """
 with
@@ -37,10 +41,13 @@ order by all
 """
 
 
-def effective_spreads(lake: str) -> duckdb.DuckDBPyRelation:
+def effective_spreads(lake: str) -> pl.DataFrame:
     """The mean effective spread by contract and side, in price units."""
-    return duckdb.sql(QUERY, params={"lake": lake})
+    with duckdb.connect() as connection:
+        result = connection.sql(QUERY, params={"lake": lake})
+        assert result is not None  # a statement that reads has one
+        return result.pl()
 
 
 if __name__ == "__main__":
-    effective_spreads(sys.argv[1]).show()
+    print(effective_spreads(sys.argv[1]))

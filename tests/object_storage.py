@@ -23,6 +23,9 @@ __all__ = ["KEY_ID", "SECRET", "S3Server", "Way", "aws", "s3_server"]
 KEY_ID: Final = "AKIACANARY0000000000"
 SECRET: Final = "canary-d41d8cd98f00b204"  # noqa: S105  # nobody's, and looked for in all output
 
+_PATIENCE_S: Final = 5.0
+"""Nobody waits longer for the other side to read: a way can be cut at any time."""
+
 
 def aws(endpoint: str) -> dict[str, str]:
     """The environment that leads to a server."""
@@ -132,6 +135,8 @@ class Way:
 
     def _carry(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._target) as server:
+            client.settimeout(_PATIENCE_S)
+            server.settimeout(_PATIENCE_S)
             while not self._cut.is_set():
                 ready, _, _ = select.select([client, server], [], [], 0.05)
                 for one in ready:

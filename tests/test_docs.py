@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import io
 import re
+import tomllib
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -90,13 +91,17 @@ def test_every_command_and_option_is_documented(site: dict[str, str]):
             part = page.split(f"## `mdcapture {f'{name} {word}'.strip()}`\n")[1].split("\n## ")[0]
             assert one.help.split("\n")[0].split()[0] in part
             for parameter in one.params:
-                assert all(option in part for option in (*parameter.opts, *parameter.secondary_opts) if option[0] == "-")
+                assert all(
+                    option in part for option in (*parameter.opts, *parameter.secondary_opts) if option[0] == "-"
+                )
 
 
 CALLS = [(page, words) for page in WRITTEN for words in command_lines(page)]
 
 
-@pytest.mark.parametrize(("page", "words"), CALLS, ids=[f"{page.name}: {' '.join(words)[:60]}" for page, words in CALLS])
+@pytest.mark.parametrize(
+    ("page", "words"), CALLS, ids=[f"{page.name}: {' '.join(words)[:60]}" for page, words in CALLS]
+)
 def test_every_command_line_in_the_pages_is_one(page: Path, words: list[str]):
     """Its options are parsed and its arguments counted as when it runs, up to the moment at which it would."""
     command = get_command(app)
@@ -105,6 +110,20 @@ def test_every_command_line_in_the_pages_is_one(page: Path, words: list[str]):
     assert not hasattr(command, "commands") or words[0].startswith("-"), f"{page.name}: no command {words[0]}"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         command.make_context("mdcapture", words)
+
+
+def test_every_command_with_json_says_what_is_in_it():
+    page = first_cells(text("reference/json.md"))
+    for name, command in get_command(app).commands.items():
+        inner = getattr(command, "commands", {"": command})
+        for word, one in inner.items():
+            has_json = any("--json" in parameter.opts for parameter in one.params)
+            assert not has_json or f"{name} {word}".strip() in page, name
+
+
+def test_every_extra_is_documented():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.keys() == first_cells(text("installing.md"), "## Extras")
 
 
 # Python.
@@ -158,7 +177,9 @@ def test_every_incident_and_reason_is_documented():
 
 def test_every_metric_of_an_analysis_is_documented_as_it_is_declared():
     page = text("analysis.md")
-    rows = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)}
+    rows = {
+        row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    }
     for name, metric in METRICS.items():
         least = f"{metric.least} {metric.counts}" if metric.least > 1 else ""
         said = (metric.unit, metric.definition.replace("|", "\\|"), metric.source, least)

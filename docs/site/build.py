@@ -75,8 +75,11 @@ def build(target: Path) -> int:
 
 
 def _config() -> str:
-    rooms = [{room: [f"reference/python/{module}.md" for module in modules(room)]} for room in LIBRARY_ROOMS]
-    listed = ", ".join(json.dumps(room).replace('": [', '" = [') for room in rooms)
+    rooms = [
+        {room: [{module.rsplit(".", 1)[1]: f"reference/python/{module}.md"} for module in modules(room)]}
+        for room in LIBRARY_ROOMS
+    ]
+    listed = ", ".join(json.dumps(room).replace('": ', '" = ') for room in rooms)
     return (SITE / "site.toml").read_text().replace('"MODULES"', listed).replace('"ROOT"', json.dumps(str(ROOT)))
 
 

@@ -88,7 +88,7 @@ def _room(name: str) -> Room:
         node.module.split(".")[1]
         for tree in trees
         for node in _running(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mdcapture.")
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mdcapture.")
     )
     del found[name]
     holds = (ast.get_docstring(first) or "").splitlines()[0].rstrip(".")

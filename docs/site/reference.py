@@ -24,7 +24,7 @@ from mdcapture.session import open_lake
 from mdcapture.simulator.faults import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["GENERATED", "Raised", "commands", "modules", "options", "raised", "view_columns"]
 
@@ -206,7 +206,9 @@ def _declared(name: str) -> tuple[str, str]:
         said = metadata(name)
     except PackageNotFoundError:  # an extra that this Python can't have
         return "see the package", ""
-    return said["License-Expression"] or _licence(said.get_all("Classifier", []), said["License"]), said["Summary"] or ""
+    return said["License-Expression"] or _licence(said.get_all("Classifier", []), said["License"]), said[
+        "Summary"
+    ] or ""
 
 
 def _licence(classifiers: list[str], text: str | None) -> str:
@@ -221,7 +223,7 @@ def _house() -> Iterator[str]:
     yield f'<div class="wide">\n{draw(rooms())}\n</div>\n'
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     cells = [head, ("---",) * len(head), *rows]
     yield "\n".join(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in cells) + "\n"
 

@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mdcapture.lake.manifest import Contract, Manifest
+    from mdcapture.lake.writer import OpenSession
 
 __all__ = ["import_records", "import_tape"]
 
 _log = logging.getLogger(__name__)
 
-_BLOCK_MESSAGES: Final = 1000
-_SEGMENT_BYTES: Final = 16 * 1024 * 1024
-_SEGMENTS: Final = 64
-"""So many are sealed in one pass: fewer would be written, and then merged, more often; more would fill the disk."""
+_BLOCK_BYTES: Final = 256 * 1024
+_SEGMENT_BYTES: Final = 32 * 1024 * 1024
+_SEALED_BYTES: Final = 1024 * 1024 * 1024
+_LOOKED_AT: Final = 1000
 _CONTRACT: Final = re.compile(rb'"arguments":\["(CON\.[^"\\]+)"')
 _CONNECTION: Final = 1
 
@@ -97,6 +98,7 @@ def import_records(
     source: str,
     config: Mapping[str, object] | None = None,
     progress: Callable[[int], object] = lambda _: None,
+    sealed_bytes: int = _SEALED_BYTES,
 ) -> Manifest | None:
     """Import hub records as a session of its own, through the journal.
 
@@ -106,6 +108,8 @@ def import_records(
         source: Where they come from, for the manifest.
         config: What else the manifest says of how they came here.
         progress: Told of the messages so far, now and then.
+        sealed_bytes: So much of the journal is sealed in one go. Less is written, and merged, more often; more takes
+            more of the disk.
 
     Returns:
         The manifest of the sealed session; None where there was no record, and no session was made.
@@ -113,23 +117,40 @@ def import_records(
     Raises:
         StorageError: The lake can't be written.
     """
-    head = list(islice(records, _BLOCK_MESSAGES))
+    head = list(islice(records, _LOOKED_AT))
     if not head:
         return None
     with open_session(root, head[0][0], source=source, config=config, contracts=_contracts(head)) as session:
         journal = session.journal
-        rest = chain(head, records)
-        while block := list(islice(rest, _BLOCK_MESSAGES)):
-            recv_ns, texts = zip(*block, strict=True)
-            journal.extend(recv_ns, _CONNECTION, texts)
-            journal.flush()
-            progress(journal.next_seq)
-            if journal.segment_bytes >= _SEGMENT_BYTES:
-                journal.retire(journal.roll())
-                if journal.segment % _SEGMENTS == 0:
-                    seal(root, session.session_id, journal.segment - 1)
+        times_ns: list[int] = []
+        texts: list[bytes] = []
+        size = 0
+        try:
+            for recv_ns, record in chain(head, records):
+                times_ns.append(recv_ns)
+                texts.append(record)
+                size += len(record)
+                if size >= _BLOCK_BYTES:
+                    journal.extend(times_ns, _CONNECTION, texts)
+                    times_ns, texts, size = [], [], 0
+                    _write(session, sealed_bytes)
+                    progress(journal.next_seq)
+        finally:  # what came before a damage of the tape is kept
+            journal.extend(times_ns, _CONNECTION, texts)
         journal.end()
+        progress(journal.next_seq)
         return finish(root, session.session_id, "sealed")
+
+
+def _write(session: OpenSession, sealed_bytes: int) -> None:
+    """Write what the journal has taken; where so much waits for it, seal it."""
+    journal = session.journal
+    journal.flush()
+    if journal.segment_bytes >= _SEGMENT_BYTES:
+        journal.retire(journal.roll())
+        sealed = journal.segment - 1
+        if sealed % max(1, sealed_bytes // _SEGMENT_BYTES) == 0:
+            seal(session.root, session.session_id, sealed)
 
 
 def _contracts(head: list[tuple[int, bytes]]) -> list[Contract]:

@@ -39,6 +39,7 @@ __all__ = ["ROW_GROUP_ROWS", "Part", "as_dataset", "read_in_order", "read_parts"
 
 ROW_GROUP_ROWS: Final = 131_072
 _ROW_GROUP_BYTES: Final = 128 * 1024 * 1024
+_READ_BACK_ROWS: Final = 16_384
 _DELTA: Final = "DELTA_BINARY_PACKED"
 _GROWING: Final = {"quotes": ("volume",)}
 """Columns that grow in small steps, beside `seq` and times."""
@@ -183,7 +184,7 @@ class Part:
     def _write(self, count: int) -> None:
         """Write so many of the rows that wait."""
         rows = _by_time(pa.concat_tables([arrow_schema(self._table).empty_table(), *self._waiting]))
-        chosen = rows.slice(0, count).combine_chunks()
+        chosen = rows.slice(0, count)
         self._waiting = [rows.slice(count)]
         self._waiting_rows -= count
         self._waiting_bytes = self._waiting[0].nbytes
@@ -336,15 +337,13 @@ def _read_back(path: Path, relative: str, table: str, contract_id: str | None, w
     rows = 0
     first_recv_ns = last_recv_ns = first_seq = last_seq = 0
     with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-        for index in range(parquet.num_row_groups):
-            group = parquet.read_row_group(index)
-            if index == 0:
-                first_recv_ns = group["recv_ns"][0].as_py()
-            last_recv_ns = group["recv_ns"][-1].as_py()
-            low, high = (bound.as_py() for bound in pa.compute.min_max(group["seq"]).values())
-            first_seq = low if index == 0 else min(first_seq, low)
-            last_seq = max(last_seq, high)
-            rows += len(group)
+        for batch in parquet.iter_batches(_READ_BACK_ROWS):
+            low, high = (bound.as_py() for bound in pa.compute.min_max(batch["seq"]).values())
+            first_recv_ns = first_recv_ns if rows else batch["recv_ns"][0].as_py()
+            last_recv_ns = batch["recv_ns"][-1].as_py()
+            first_seq = min(first_seq, low) if rows else low
+            last_seq = max(last_seq, high) if rows else high
+            rows += len(batch)
     if rows != written:
         raise DamageError(
             f"{path} holds {rows} rows where {written} were written; nothing was published: check the disk"

@@ -53,7 +53,7 @@ def test_intervals_and_single_metrics(lake: Path):
 
 
 def test_sessions_are_compared(lake: Path):
-    rows = json.loads(done(*f"compare latest latest --lake {lake} --every 4m --metric volume --json".split()))
+    rows = json.loads(done(*f"compare latest latest --lake {lake} --every 8m --metric volume --json".split()))
     assert [row["contract"] for row in rows] == ["EP", "MNQ"]
     assert all(row["difference"] == 0 and row["low"] < 0 < row["high"] for row in rows)
 
@@ -61,10 +61,10 @@ def test_sessions_are_compared(lake: Path):
 def test_days_and_times_are_compared_and_drawn(lake: Path, tmp_path: Path):
     chart = tmp_path / "volume.svg"
     asked = (
-        f"compare latest --lake {lake} --every 4m --split 2026-03-04T14:42 --metric volume --contract MNQ -o {chart}"
+        f"compare latest --lake {lake} --every 8m --split 2026-03-04T14:42 --metric volume --contract MNQ -o {chart}"
     )
     rows = json.loads(done(*asked.split(), "--json"))
-    assert [(row["a"], row["b"], row["n_a"] + row["n_b"]) for row in rows] == [("before", "after", 7)]
+    assert [(row["a"], row["b"], row["n_a"] + row["n_b"]) for row in rows] == [("before", "after", 4)]
     assert "before" in chart.read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from contextlib import redirect_stdout
@@ -28,11 +29,13 @@ def run(*words: str) -> str:
     """Run a command in this process; it must succeed."""
     said = StringIO()
     sys.argv = ["mdcapture", *words]
+    code = None
     with redirect_stdout(said):
         try:
             main()
         except SystemExit as end:
-            assert not end.code, words
+            code = end.code
+    assert not code, words
     return said.getvalue()
 
 
@@ -74,8 +77,38 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("sessions",),
+        ("verify",),
+        ("analyze",),
+        ("compare", "latest", "session_20250620", "--every", "30s"),
+        ("history", "volume"),
+        ("config", "show"),
+        ("backup", "copy"),
+        ("prune", "--keep", "1", "--dry-run"),
+        ("top", "--once"),
+    ],
+    ids=lambda call: call[0],
+)
+def test_the_names_of_json_are_those_of_the_page(call: tuple[str, ...], lake: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(lake)
+    page = (DOCS / "reference/json.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{call[0]}"))
+    said = json.loads(run(*call, "--json", *([] if call[0] == "config" else ["--lake", "data"])))
+    objects = said if isinstance(said, list) else [said]
+    nested = [value[0] for value in objects[0].values() if isinstance(value, list) and value]
+    listed = [one for one in nested if isinstance(one, dict)] if call[0] != "analyze" else []
+    for one in [*objects, *listed]:
+        for name in one:
+            assert f"`{name}`" in row
+
+
 @pytest.mark.parametrize("page", ["moving.md", "notebooks.md", "analysis.md", "sqlite.md"])
-def test_the_python_of_a_page_runs(page: str, lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_the_python_of_a_page_runs(
+    page: str, lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """In its order, on a lake in `data`, with a session at hand."""
     monkeypatch.chdir(lake)
     opened = md.open_lake("data")

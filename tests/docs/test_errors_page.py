@@ -113,7 +113,9 @@ def held_by_another(place: Place) -> tuple[int, str]:
 
 
 def twice(place: Place) -> tuple[int, str]:
-    with md.Recorder(md.Config(contracts=[CONTRACT], gateway=place.gateway, lake=str(place.folder / "new"))) as recorder:
+    with md.Recorder(
+        md.Config(contracts=[CONTRACT], gateway=place.gateway, lake=str(place.folder / "new"))
+    ) as recorder:
         recorder.start()
         return raised(recorder.start)
 
@@ -137,69 +139,6 @@ def flipped(file: Path) -> None:
 def nothing_there(place: Place) -> tuple[int, str]:
     (place.folder / "sessions").mkdir()
     return place.run("analyze", "--lake", str(place.folder))
-
-
-PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
-    "there is no setting …": lambda p: p.capture("--contract", "MNQ", "--set", "flushms=3"),
-    "… = …: expected …": lambda p: p.capture("--contract", "MNQ", "--set", "flush_ms=99999"),
-    "--set …: write NAME=VALUE": lambda p: p.capture("--contract", "MNQ", "--set", "flush_ms"),
-    "… is no duration": lambda p: p.run("capture", "--set", "segment_s=soon"),
-    "the configuration file … can't be read": lambda p: p.capture("--config", "nowhere.toml"),
-    "the configuration file … is no TOML": lambda p: p.capture("--config", p.written("bad.toml", "lake = data")),
-    "no contract to capture": lambda p: p.capture(),
-    "nothing to capture": lambda p: p.capture("--contract", "MNQ", "--no-quotes", "--no-trades", "--no-depth"),
-    "nobody to log in as": lambda p: raised(lambda: _nobody()),
-    "the API key's file … can't be read": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", "nowhere", p),
-    "the API key's file … is empty": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", p.written("key", "\n"), p),
-    "… is no gateway's address": lambda p: p.capture("--contract", "MNQ", "--gateway", "ftp://gateway"),
-    "roll_zone: there is no time zone …": lambda p: p.capture("--contract", CONTRACT, "--set", "roll_zone=Chicago"),
-    "--json and --format … exclude each other": lambda p: p.ask("sessions", "--json", "--format", "csv"),
-    "can't open …": lambda p: p.run("sessions", "--lake", "nowhere"),
-    "no session … in …": lambda p: p.ask("analyze", "session_19"),
-    "… holds no session yet": nothing_there,
-    "there is no contract … here": lambda p: p.ask("analyze", "--contract", "NOPE"),
-    "no contract … here": lambda p: raised(lambda: md.open_lake(p.lake).trades("NOPE")),
-    "… is no active contract that the gateway knows": lambda p: p.capture("--contract", "CON.F.US.XXX.Z26"),
-    "only one statement that reads is allowed here": lambda p: p.ask("sql", "drop table trades"),
-    "The views are …": lambda p: p.ask("sql", "from tardes"),
-    "this can't be read as SQLite's SQL": lambda p: p.ask("sql", "--dialect", "sqlite", "SELECT FROM WHERE ("),
-    "the lake is only read here": lambda p: p.ask("sql", "--dialect", "sqlite", "DELETE FROM trades"),
-    "there is no metric …": lambda p: p.ask("analyze", "--metric", "sharpe"),
-    "nothing lies from … to … in this session": lambda p: p.ask("analyze", "--from", "2030-01-01T00:00"),
-    "… is no time": lambda p: p.ask("analyze", "--from", "noon"),
-    "there is no time zone …": lambda p: p.ask("plot", "price", "--zone", "Chicago"),
-    "a chart is written as .png, .svg or .html": lambda p: p.ask("plot", "price", "-o", "price.bmp"),
-    "choose one of … with --format": lambda p: p.ask("export", "latest", "-o", "trades.txt", "--table", "trades"),
-    "… exists: a whole export goes to a folder of its own": lambda p: p.ask("export", "latest", "-o", str(p.lake)),
-    "nothing says what to remove": lambda p: p.ask("prune"),
-    "nobody is there to be asked": lambda p: p.ask("prune", "--older-than", "1s"),
-    "… and the lake … are within each other": lambda p: p.ask("backup", str(p.lake / "copy")),
-    "there is no tape …": lambda p: p.run("import", "nowhere.ndjson"),
-    "… no line of a tape …": lambda p: p.run("import", p.written("tape", "1 {}\nnonsense\n"), "--lake", "new"),
-    "there is no message on the tape …": lambda p: p.run("import", p.written("tape", ""), "--lake", "new"),
-    "… has none of the tables …": lambda p: p.run("import", _other_database(p), "--lake", "new"),
-    "no fault: …": lambda p: p.run("simulate", "--fault", "flood"),
-    "no speed: …": lambda p: p.run("simulate", "--speed", "fast"),
-    "a recorder captures once": twice,
-    "no connection to …": lambda p: p.run("contracts", "MNQ", "--gateway", "http://127.0.0.1:9"),
-    "the gateway refuses …": lambda p: in_the_environment("MDCAPTURE_API_KEY", "wrong", p),
-    "… answers with something else than the gateway's JSON": lambda p: _not_a_gateway(p),
-    "can't write …": lambda p: p.run("import", _tape(p), "--lake", str(Path(p.written("file", "")) / "lake")),
-    "… is held by process …": held_by_another,
-    "a sealed file is missing": lambda p: p.run(
-        "sql", "from trades", "--lake", str(p.damaged("trades/*/*/*.parquet", Path.unlink))
-    ),
-    "… is no manifest …": lambda p: p.run(
-        "sessions", "--lake", str(p.damaged("sessions/*.json", lambda file: file.write_text("{")))
-    ),
-    "… was written by a newer mdcapture …": lambda p: p.run(
-        "sessions", "--lake", str(p.damaged("sessions/*.json", newer))
-    ),
-    "… is damaged: restore it": lambda p: p.run(
-        "simulate", "--session", "latest", "--once", "--lake", str(p.damaged("messages/*/*/*", flipped))
-    ),
-    "… has not ended": unfinished,
-}
 
 
 def _nobody() -> object:
@@ -240,6 +179,69 @@ def _not_a_gateway(place: Place) -> tuple[int, str]:
         result = place.run("contracts", "MNQ", "--gateway", f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
     return result
+
+
+PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
+    "there is no setting …": lambda p: p.capture("--contract", "MNQ", "--set", "flushms=3"),
+    "… = …: expected …": lambda p: p.capture("--contract", "MNQ", "--set", "flush_ms=99999"),
+    "--set …: write NAME=VALUE": lambda p: p.capture("--contract", "MNQ", "--set", "flush_ms"),
+    "… is no duration": lambda p: p.run("capture", "--set", "segment_s=soon"),
+    "the configuration file … can't be read": lambda p: p.capture("--config", "nowhere.toml"),
+    "the configuration file … is no TOML": lambda p: p.capture("--config", p.written("bad.toml", "lake = data")),
+    "no contract to capture": Place.capture,
+    "nothing to capture": lambda p: p.capture("--contract", "MNQ", "--no-quotes", "--no-trades", "--no-depth"),
+    "nobody to log in as": lambda _: raised(_nobody),
+    "the API key's file … can't be read": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", "nowhere", p),
+    "the API key's file … is empty": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", p.written("key", "\n"), p),
+    "… is no gateway's address": lambda p: p.capture("--contract", "MNQ", "--gateway", "ftp://gateway"),
+    "roll_zone: there is no time zone …": lambda p: p.capture("--contract", CONTRACT, "--set", "roll_zone=Chicago"),
+    "--json and --format … exclude each other": lambda p: p.ask("sessions", "--json", "--format", "csv"),
+    "can't open …": lambda p: p.run("sessions", "--lake", "nowhere"),
+    "no session … in …": lambda p: p.ask("analyze", "session_19"),
+    "… holds no session yet": nothing_there,
+    "there is no contract … here": lambda p: p.ask("analyze", "--contract", "NOPE"),
+    "no contract … here": lambda p: raised(lambda: md.open_lake(p.lake).trades("NOPE")),
+    "… is no active contract that the gateway knows": lambda p: p.capture("--contract", "CON.F.US.XXX.Z26"),
+    "only one statement that reads is allowed here": lambda p: p.ask("sql", "drop table trades"),
+    "The views are …": lambda p: p.ask("sql", "from tardes"),
+    "this can't be read as SQLite's SQL": lambda p: p.ask("sql", "--dialect", "sqlite", "SELECT FROM WHERE ("),
+    "the lake is only read here": lambda p: p.ask("sql", "--dialect", "sqlite", "DELETE FROM trades"),
+    "there is no metric …": lambda p: p.ask("analyze", "--metric", "sharpe"),
+    "nothing lies from … to … in this session": lambda p: p.ask("analyze", "--from", "2030-01-01T00:00"),
+    "… is no time": lambda p: p.ask("analyze", "--from", "noon"),
+    "there is no time zone …": lambda p: p.ask("plot", "price", "--zone", "Chicago"),
+    "a chart is written as .png, .svg or .html": lambda p: p.ask("plot", "price", "-o", "price.bmp"),
+    "choose one of … with --format": lambda p: p.ask("export", "latest", "-o", "trades.txt", "--table", "trades"),
+    "… exists: a whole export goes to a folder of its own": lambda p: p.ask("export", "latest", "-o", str(p.lake)),
+    "nothing says what to remove": lambda p: p.ask("prune"),
+    "nobody is there to be asked": lambda p: p.ask("prune", "--older-than", "1s"),
+    "… and the lake … are within each other": lambda p: p.ask("backup", str(p.lake / "copy")),
+    "there is no tape …": lambda p: p.run("import", "nowhere.ndjson"),
+    "… no line of a tape …": lambda p: p.run("import", p.written("tape", "1 {}\nnonsense\n"), "--lake", "new"),
+    "there is no message on the tape …": lambda p: p.run("import", p.written("tape", ""), "--lake", "new"),
+    "… has none of the tables …": lambda p: p.run("import", _other_database(p), "--lake", "new"),
+    "no fault: …": lambda p: p.run("simulate", "--fault", "flood"),
+    "no speed: …": lambda p: p.run("simulate", "--speed", "fast"),
+    "a recorder captures once": twice,
+    "no connection to …": lambda p: p.run("contracts", "MNQ", "--gateway", "http://127.0.0.1:9"),
+    "the gateway refuses …": lambda p: in_the_environment("MDCAPTURE_API_KEY", "wrong", p),
+    "… answers with something else than the gateway's JSON": _not_a_gateway,
+    "can't write …": lambda p: p.run("import", _tape(p), "--lake", str(Path(p.written("file", "")) / "lake")),
+    "… is held by process …": held_by_another,
+    "a sealed file is missing": lambda p: p.run(
+        "sql", "from trades", "--lake", str(p.damaged("trades/*/*/*.parquet", Path.unlink))
+    ),
+    "… is no manifest …": lambda p: p.run(
+        "sessions", "--lake", str(p.damaged("sessions/*.json", lambda file: file.write_text("{")))
+    ),
+    "… was written by a newer mdcapture …": lambda p: p.run(
+        "sessions", "--lake", str(p.damaged("sessions/*.json", newer))
+    ),
+    "… is damaged: restore it": lambda p: p.run(
+        "simulate", "--session", "latest", "--once", "--lake", str(p.damaged("messages/*/*/*", flipped))
+    ),
+    "… has not ended": unfinished,
+}
 
 
 def documented() -> dict[str, str]:

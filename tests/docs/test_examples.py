@@ -10,9 +10,9 @@ import nbformat
 import polars as pl
 import pyarrow.dataset
 import pytest
+from markets import broken
 from nbclient import NotebookClient
 from pages import ROOT
-from markets import broken
 from programs import LIMIT_S, simulator
 
 from mdcapture.demo import START_NS, synthesize
@@ -87,14 +87,14 @@ def test_compare_days(run: Callable[..., str], days: Path):
 
 
 def test_feature_model(run: Callable[..., str], days: Path):
-    printed = run("feature_model.py", str(days), "1s", "5s")
+    printed = run("feature_model.py", str(days))
     assert "R² out of sample" in printed
     assert "over 1 days" in printed
 
 
 def test_plain_duckdb_agrees_with_the_library(tmp_path: Path):
     session = broken(tmp_path)
-    found = runpy.run_path(str(EXAMPLES / "plain_duckdb.py"))["effective_spreads"](str(tmp_path)).pl()
+    found = runpy.run_path(str(EXAMPLES / "plain_duckdb.py"))["effective_spreads"](str(tmp_path))
     ours = (
         trade_spreads(session.trades(clean=True), session.quotes(), scales=["price"], incidents=session.gaps())
         .drop_nulls("effective_spread")

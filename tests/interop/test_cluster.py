@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 from lake_builder import ES, START_NS, record, trade
 from programs import LIMIT_S, environment, mdcapture
@@ -46,10 +46,17 @@ def lake(root: Path) -> md.Lake:
     return md.open_lake(root)
 
 
-@contextmanager
-def cluster(**more: str) -> Iterator[str]:
-    """Run a cluster of two worker processes; its address."""
-    variables = environment(PYTHONPATH=os.pathsep.join((str(HERE), str(HERE.parent))), POLARS_MAX_THREADS="1", **more)
+@pytest.fixture(scope="module")
+def note(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the process that is to be killed says which it is."""
+    return tmp_path_factory.mktemp("dying") / "note"
+
+
+@pytest.fixture(scope="module")
+def cluster(note: Path) -> Iterator[str]:
+    """The address of a cluster of two worker processes."""
+    path = os.pathsep.join((str(HERE), str(HERE.parent)))
+    variables = environment(PYTHONPATH=path, POLARS_MAX_THREADS="1", **{DYING: str(note)})
     process = subprocess.Popen(
         [sys.executable, str(HERE / "local_cluster.py")],
         stdin=subprocess.PIPE,
@@ -122,9 +129,8 @@ def test_sessions_travel_by_their_place(lake: md.Lake):
     assert there.trades().collect().equals(session.trades().collect())
 
 
-def test_what_a_worker_that_is_killed_had_to_do_another_one_does(lake: md.Lake, tmp_path: Path):
-    note = tmp_path / "first"
-    with cluster(**{DYING: str(note)}) as address, dask_workers(address) as executor:
+def test_what_a_worker_that_is_killed_had_to_do_another_one_does(lake: md.Lake, cluster: str, note: Path):
+    with dask_workers(cluster) as executor:
         tasks = lake.map(dying, executor=executor)
         with ThreadPoolExecutor(1) as reader:
             reading = reader.submit(lambda: sorted(done.result() for done in tasks))
@@ -134,19 +140,18 @@ def test_what_a_worker_that_is_killed_had_to_do_another_one_does(lake: md.Lake, 
             assert reading.result(LIMIT_S) == expected(lake)
 
 
-def test_a_cluster_and_this_machine_analyse_alike(root: Path):
+def test_a_cluster_and_this_machine_analyse_alike(root: Path, cluster: str):
     here = mdcapture("analyze", "--all", "--lake", str(root), "--json", POLARS_MAX_THREADS="1")
-    with cluster() as address:
-        there = mdcapture("analyze", "--all", "--cluster", address, "--lake", str(root), "--json")
+    there = mdcapture("analyze", "--all", "--cluster", cluster, "--lake", str(root), "--json")
     assert (here.returncode, there.returncode) == (0, 0), here.stderr + there.stderr
     assert here.stdout == there.stdout
     found = json.loads(here.stdout)
     assert [(one["session_id"], [each["contract_id"] for each in one["contracts"]]) for one in found] == [
         (one.session_id, [each.contract_id]) for one in md.open_lake(root).sessions() for each in one.contracts
     ]
-    alone = json.loads(mdcapture("analyze", found[0]["session_id"], "--lake", str(root), "--json").stdout)
-    count = next(one for one in alone["figures"] if one["metric"] == "trades")
-    assert count in found[0]["figures"]
+    session = md.open_lake(root).sessions()[0]
+    together = session.analyze().figures.filter(pl.col("metric") == "trades")
+    assert together.to_dicts() == [row for one in found[:2] for row in one["figures"] if row["metric"] == "trades"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mdcapture.errors import MdcaptureError, NotFoundError, UsageError
-from mdcapture.interop.importing import import_tape
+from mdcapture.interop.importing import import_records, import_tape
 from mdcapture.lake.manifest import read_manifest, session_ids
 from mdcapture.lake.seal import recover
 from mdcapture.lake.verify import verify
@@ -127,15 +127,24 @@ def test_a_clock_that_steps_back_on_the_tape_is_kept(tmp_path: Path):
     assert verify(tmp_path / "lake", manifest.session_id, deep=True) == []
 
 
-def test_a_tape_longer_than_a_segment_is_sealed_on_the_way(tmp_path: Path):
+@pytest.mark.parametrize(("sealed_bytes", "journal_bytes"), [(32_000_000, 40_000_000), (1_000_000_000, 90_000_000)])
+def test_a_long_tape_is_sealed_on_the_way_when_so_much_of_it_waits(
+    tmp_path: Path, sealed_bytes: int, journal_bytes: int
+):
     """Records of 4 MB: as many segments as nothing else makes of a tape of a bearable length."""
     large = record("GatewayTrade", [{"price": 1, "volume": 1, "x": "y" * 4_000_000}])
-    (tmp_path / "tape").write_bytes(tape(*[large] * 20))
-    manifest = import_tape(str(tmp_path / "tape"), tmp_path / "lake")
+    waiting: list[int] = []
+
+    def look(_: int) -> None:
+        waiting.append(sum(path.stat().st_size for path in tmp_path.glob("journal/*/*.journal")))
+
+    records = ((START_NS + at, large) for at in range(20))
+    manifest = import_records(records, tmp_path, source="a test", sealed_bytes=sealed_bytes, progress=look)
+    assert manifest is not None
     assert manifest.counts == {"messages": 20, "trades": 20}
-    assert manifest.sealed_segment == 3
     assert len(manifest.files) == 2
-    assert verify(tmp_path / "lake", manifest.session_id, deep=True) == []
+    assert 0.8 * journal_bytes < max(waiting) < journal_bytes
+    assert verify(tmp_path, manifest.session_id, deep=True) == []
 
 
 def test_what_came_before_the_damage_of_a_tape_is_recovered(tmp_path: Path):

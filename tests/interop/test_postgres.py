@@ -116,7 +116,7 @@ def _number(value: object) -> object:
 
 @pytest.mark.usefixtures("postgres")
 def test_metrics_are_the_same(tape: Path, published: str):
-    start, end = "2023-12-25T23:10:00Z", "2023-12-25T23:14:00Z"
+    start, end = "2023-12-25T23:10:00Z", "2023-12-25T23:12:00Z"
     here, there = (md.open_lake(one).session().analyze(start=start, end=end) for one in (tape, published))
     assert here.frame().height > 50
     assert_frame_equal(there.frame(), here.frame())
@@ -197,13 +197,27 @@ def test_a_running_session_is_there_as_far_as_it_goes_whenever_it_is_published(
     assert_same(lake, address, session.session_id)
 
 
+def test_a_session_that_grows_meanwhile_is_published_as_it_was(postgres: Server, tmp_path: Path):
+    address = postgres.database()
+    with recording(tmp_path) as session:
+        session.receive(trade(), trade(), trade())
+        catalog = open_catalog(tmp_path)
+        (brought,) = publish(
+            catalog, [session.session_id], address, piece_messages=2, progress=lambda _: session.receive(trade())
+        )
+        assert (brought.status, brought.messages) == ("open", 4)
+        assert len(open_catalog(tmp_path).snapshot(session.session_id).tail["trades"]) == 5
+
+
 def test_what_a_text_there_can_not_hold_is_marked(postgres: Server, tmp_path: Path):
     record(tmp_path, message("GatewayTrade", "CON.F.US.A\0B.H24", [{"price": 1, "volume": 2, "type": 0}]), b"a\0b")
     address = postgres.database()
     bring(tmp_path, address)
     rows = postgres.psql(address, "SELECT payload FROM mdcapture.messages ORDER BY seq")
     assert rows[1] == ["a�b"]
-    assert postgres.psql(address, "SELECT contract_id FROM mdcapture.trades") == [["CON.F.US.A�B.H24"]]
+    for view in ("trades", "contracts"):
+        assert postgres.psql(address, f"SELECT contract_id FROM mdcapture.{view}") == [["CON.F.US.A�B.H24"]]  # noqa: S608
+    assert [one.rows for one in bring(tmp_path, address)] == [0]
 
 
 @pytest.mark.usefixtures("postgres")
@@ -230,10 +244,12 @@ def test_a_session_of_another_lake_is_left_alone(postgres: Server, tmp_path: Pat
     address = postgres.database()
     session_id = record(tmp_path / "one", trade())
     record(tmp_path / "two", trade(volume=7), start_ns=START_NS + 1)
+    other = record(tmp_path / "two", trade(volume=8), start_ns=START_NS + 10**10)
     bring(tmp_path / "one", address)
     with pytest.raises(md.UsageError, match="from another lake"):
         bring(tmp_path / "two", address)
     assert_same(tmp_path / "one", address, session_id)
+    assert_same(tmp_path / "two", address, other)
 
 
 def test_a_database_that_knows_more_of_a_session_is_left_alone(postgres: Server, tmp_path: Path):

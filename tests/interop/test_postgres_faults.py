@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ from test_postgres import assert_same, bring
 import mdcapture as md
 from mdcapture.capture.health import problems, read_status, unfinished
 from mdcapture.config import check_address
+from mdcapture.interop.postgres.moving import import_postgres
 from mdcapture.interop.postgres.publish import publish
 from mdcapture.lake.catalog import open_catalog
 
@@ -43,7 +45,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("after_bytes", [1, 20_000, 300_000, 1_500_000])
+@pytest.mark.parametrize("after_bytes", [1, 20_000, 1_500_000])
 def test_a_connection_that_breaks_leaves_nothing_by_half(postgres: Server, lake: Path, after_bytes: int):
     address = postgres.database()
     with cutting_off(postgres.port, after_bytes) as port, pytest.raises(md.ServerError):
@@ -101,12 +103,13 @@ def test_a_server_that_crashes_and_comes_back_goes_on_where_it_stood(postgres: S
 def captured(lake: Path, gateway: str, duration: str, address: str, *settings: str) -> tuple[str, ...]:
     """The arguments of a capture that is published."""
     options = ("--gateway", gateway, "--lake", str(lake), "--contract", "MNQ", "--duration", duration)
-    return ("capture", *options, "--publish", address, "--stats", "json", "--set", "publish_s=0.3", *settings, "--json")
+    return ("capture", *options, "--publish", address, "--stats", "none", "--set", "publish_s=0.3", *settings, "--json")
 
 
 def assert_silence_is_told(lake: Path) -> None:
     """A publisher that has not been heard of for long is what `health` complains of."""
     (session_id,) = unfinished(lake)
+    until(lambda: (said := read_status(lake, session_id)) is not None and said.published is not None)
     figures = read_status(lake, session_id)
     assert figures is not None
     assert figures.published is not None
@@ -123,8 +126,10 @@ def test_a_capture_is_published_while_the_server_crashes_and_comes_back(postgres
         made = postgres.psql(address, "SELECT to_regclass('mdcapture.sessions')::text") != [[""]]
         return int(postgres.psql(address, there)[0][0]) if made else 0
 
-    with simulator("--rate", "200", "--contract", "MNQ") as gateway:
+    with ExitStack() as stack:
+        gateway = stack.enter_context(simulator("--rate", "200", "--contract", "MNQ"))
         process = start(*captured(tmp_path, gateway["api"], "1h", address), PGPASSWORD=PASSWORD)
+        stack.callback(process.kill)
         until(lambda: published() > 0)
         before = published()
         until(lambda: published() > before)  # it goes on
@@ -140,7 +145,6 @@ def test_a_capture_is_published_while_the_server_crashes_and_comes_back(postgres
     assert process.returncode == 0, errors
     told = json.loads(output.splitlines()[-1])
     assert told["status"] == "sealed"
-    assert '"published":{"session_id":"session_' in errors
     assert_same(tmp_path, address, told["session_id"])
     assert mdcapture("verify", "--lake", str(tmp_path)).returncode == 0
 
@@ -208,24 +212,23 @@ def test_a_command_that_is_not_let_in_ends_with_its_code_and_shows_no_password(
         "postgresql://me@host/db?sslpassword={}",
     ],
 )
-def test_an_address_with_a_password_is_refused_without_showing_it(address: str):
+def test_an_address_with_a_password_is_refused_without_showing_it(tmp_path: Path, address: str):
     with pytest.raises(md.ConfigError, match="holds a password") as refused:
         check_address(address.format(PASSWORD))
     assert PASSWORD not in str(refused.value)
-    with pytest.raises(md.ConfigError):
-        md.Config(publish=address.format(PASSWORD))
+    for use in (md.open_lake, lambda one: md.Config(publish=one), lambda one: import_postgres(one, tmp_path)):
+        with pytest.raises(md.ConfigError):
+            use(address.format(PASSWORD))
 
 
-@pytest.mark.parametrize("option", ["--to", "--lake", "import", "capture"])
-def test_commands_refuse_a_password_in_an_address(lake: Path, option: str):
+@pytest.mark.parametrize("command", ["publish", "capture"])
+def test_commands_refuse_a_password_in_an_address(lake: Path, command: str):
     address = f"postgresql://me:{PASSWORD}@127.0.0.1:9/db"
     arguments = {
-        "--to": ("publish", "latest", "--to", address, "--lake", str(lake)),
-        "--lake": ("sessions", "--lake", address),
-        "import": ("import", address, "--lake", str(lake)),
-        "capture": ("capture", "--contract", "MNQ", "--lake", str(lake), "--publish", address),
+        "publish": ("latest", "--to", address, "--lake", str(lake)),
+        "capture": ("--contract", "MNQ", "--lake", str(lake), "--publish", address),
     }
-    done = mdcapture(*arguments[option])
+    done = mdcapture(command, *arguments[command])
     assert done.returncode == 2
     assert "holds a password" in done.stderr
     assert leaks(done.stdout + done.stderr, lake) == []

@@ -61,19 +61,21 @@ def decoded(steps: Iterable[Step], contracts: dict[str, Contract] | None = None)
     return decoder
 
 
-def in_pieces(steps: list[Step], ends: set[int]) -> tuple[dict[str, list[dict[str, Any]]], Decoder]:
-    """The rows as sealing gives them: a decoder for each segment, which goes on where the one before stood."""
+def in_pieces(steps: list[Step], ends: set[int], *, anew: bool) -> tuple[dict[str, list[dict[str, Any]]], Decoder]:
+    """The rows as sealing gives them: a decoder drained at each end, or one anew that goes on where it stood."""
     found: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
     decoder = Decoder({}, {})
     all_blocks = blocks(steps, ends)
     start = 0
     for end in [*sorted(end % (len(all_blocks) + 1) for end in ends), len(all_blocks)]:
-        after = Decoder({}, decoder.quote_state)
-        after.next_seq, after.last_recv_ns = decoder.next_seq, decoder.last_recv_ns
-        after.take(all_blocks[start:end])
-        for table, more in rows(after).items():
-            found[table] += more
-        decoder, start = after, end
+        if anew:
+            after = Decoder({}, decoder.quote_state)
+            after.next_seq, after.last_recv_ns = decoder.next_seq, decoder.last_recv_ns
+            decoder = after
+        decoder.take(all_blocks[start:end])
+        for table, more in decoder.drain().items():
+            found[table] += more.to_pylist()
+        start = end
     return found, decoder
 
 
@@ -136,10 +138,10 @@ def test_the_state_of_quotes_is_what_a_dictionary_gives(steps: list[Step]):
 
 
 @settings(max_examples=300)
-@given(steps=STEPS, ends=st.sets(st.integers(0, 20), max_size=4))
-def test_any_cut_gives_the_same_rows(steps: list[Step], ends: set[int]):
+@given(steps=STEPS, ends=st.sets(st.integers(0, 20), max_size=4), anew=st.booleans())
+def test_any_cut_gives_the_same_rows(steps: list[Step], ends: set[int], *, anew: bool):
     whole = decoded(steps)
-    pieces, last = in_pieces(steps, ends)
+    pieces, last = in_pieces(steps, ends, anew=anew)
     for table, expected in rows(whole).items():
 
         def order(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -219,6 +219,28 @@ def test_a_journal_never_writes_into_a_segment_that_is_there(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["000001.journal"]
 
 
+@given(st.lists(st.tuples(INT64, st.binary(max_size=9)), min_size=1))
+def test_messages_that_are_taken_at_once_are_those_that_are_taken_one_by_one(messages: list[tuple[int, bytes]]):
+    found = []
+    for at_once in (True, False):
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Journal(Path(folder))
+            journal.append(1, 2, [b"of another connection"])
+            if at_once:
+                recv_ns, records = zip(*messages, strict=True)
+                journal.extend(recv_ns, 1, records)
+            else:
+                for recv_ns, record in messages:
+                    journal.append(recv_ns, 1, [record])
+            assert (journal.next_seq, journal.pending_bytes) == (
+                1 + len(messages),
+                21 + sum(len(r) for _, r in messages),
+            )
+            journal.close()
+            found.append(segments(Path(folder))[1].read_bytes())
+    assert found[0] == found[1]
+
+
 def test_times_are_kept_as_integers(tmp_path: Path):
     journal = Journal(tmp_path)
     journal.append(2**63 - 1, 7, [b"x" * 1_000_000, b""])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
+NQ = "CON.F.US.ENQ.H24"
 
 
 def select(root: Path, query: str) -> list[tuple[Any, ...]]:
@@ -64,14 +65,14 @@ def crash_everywhere(work: str, template: Path, out: Path) -> Iterator[tuple[int
         yield step, out / str(step)
 
 
-def journaled(root: Path, roll_after: int | None) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """A session of one or two segments, its recorder dead; the messages and trades that it must give."""
+def journaled(root: Path, *roll_after: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """A session of one or more segments, its recorder dead; the messages and trades that it must give."""
     texts = [trade(price=4800 + number / 4, volume=number + 1) for number in range(10)]
     with recording(root) as session:
         session.note(IncidentKind.CONNECTED)
         for number, text in enumerate(texts):
             session.receive(text)
-            if number == roll_after:
+            if number in roll_after:
                 session.roll()
         session.note(IncidentKind.LIMIT)
     times = [START_NS + (number + 1) * MS for number in range(10)]
@@ -80,9 +81,9 @@ def journaled(root: Path, roll_after: int | None) -> tuple[list[tuple[Any, ...]]
     return messages, trades
 
 
-@pytest.mark.parametrize(("work", "roll_after"), [("seal", 6), ("recover", None)])
-def test_a_crash_at_any_step_of_sealing_loses_and_doubles_nothing(tmp_path: Path, work: str, roll_after: int | None):
-    messages, trades = journaled(tmp_path / "template", roll_after)
+@pytest.mark.parametrize(("work", "roll_after"), [("seal", [6]), ("recover", []), ("recover", [2, 6])])
+def test_a_crash_at_any_step_of_sealing_loses_and_doubles_nothing(tmp_path: Path, work: str, roll_after: list[int]):
+    messages, trades = journaled(tmp_path / "template", *roll_after)
     steps = 0
     for step, root in crash_everywhere(work, tmp_path / "template", tmp_path / "out"):
         assert select(root, "select seq, recv_ns, payload from {messages} order by seq") == messages, step
@@ -284,6 +285,37 @@ def test_parts_are_merged_in_the_order_of_time_where_the_clock_stepped_back(tmp_
     keys = [(row["recv_ns"], row["seq"]) for row in rows]
     assert keys == sorted(keys)
     assert sorted(seq for _, seq in keys) == list(range(3 * len(steps)))
+    assert verify(tmp_path, SESSION, deep=True) == []
+
+
+def test_rows_older_than_what_a_part_has_written_are_a_part_that_is_merged(tmp_path: Path):
+    """A row group of trades is written when the clock steps back behind it, in the same pass."""
+    many = [trade()] * 20_000
+    with recording(tmp_path) as session:
+        for step_ns in (MS, MS, MS, MS, MS, MS, MS, -5 * MS, MS, MS):
+            session.receive(*many, step_ns=step_ns)
+        session.roll()
+        seal(tmp_path, SESSION, 1)
+        first, second = read_manifest(tmp_path, SESSION).files_of("trades")
+        assert (first.first_seq, second.last_seq) == (0, 199_999)
+        assert second.first_recv_ns < first.last_recv_ns
+        session.finish()
+    (file,) = tmp_path.glob("trades/*/*/*.parquet")
+    keys = pq.ParquetFile(file).read(["recv_ns", "seq"])
+    assert keys.sort_by([("recv_ns", "ascending"), ("seq", "ascending")]).equals(keys)
+    assert sorted(keys["seq"].to_pylist()) == list(range(200_000))
+
+
+def test_a_session_of_more_rows_than_memory_should_hold_is_sealed_in_several_passes(tmp_path: Path):
+    """Texts of 1 MB of two contracts, 40 MB in a segment: no row group is full before the memory is."""
+    with recording(tmp_path) as session:
+        for number in range(240):
+            session.receive(trade((ES, NQ)[number % 2], x="y" * 1_000_000))
+            if number % 40 == 39:
+                session.roll()
+    (manifest,) = recover(tmp_path)
+    assert manifest.next_part > len(manifest.files) + 1
+    assert manifest.counts == {"messages": 240, "trades": 240, "incidents": 2}
     assert verify(tmp_path, SESSION, deep=True) == []
 
 

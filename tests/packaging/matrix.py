@@ -3,9 +3,9 @@
     python tests/packaging/matrix.py              all of it; some minutes, and it fetches from the package registry
     python tests/packaging/matrix.py 3.11 lowest  one cell
 
-Each cell is a fresh environment with the wheel, outside of the source tree: of libraries with all extras, in which tests
-run; or with one extra alone, whose library is imported. Both run the demo. At the end stands what passed. `uv` does the
-resolving.
+Each cell is a fresh environment with the wheel, outside of the source tree: of libraries with all extras, in which
+tests run; or with one extra alone, whose library is imported. Both run the demo. At the end stands what passed.
+`uv` resolves.
 """
 
 from __future__ import annotations
@@ -51,26 +51,30 @@ def main() -> int:
         for cell in cells:
             if all(any(part.startswith(word) for part in cell) for word in wanted):
                 libraries = [re.split(r"[^\w-]", one)[0] for one in extras.get(cell[1], ())]
-                passed[cell] = tried(*cell, libraries, wheel=wheel, folder=Path(folder, "-".join(cell)))
-    print("\n".join(f"{python}  {what:<14} {'passed' if good else 'FAILED'}" for (python, what), good in passed.items()))
+                passed[cell] = tried(cell, libraries, wheel, Path(folder, "-".join(cell)))
+    print(
+        "\n".join(f"{python}  {what:<14} {'passed' if good else 'FAILED'}" for (python, what), good in passed.items())
+    )
     return 0 if passed and all(passed.values()) else 1
 
 
-def tried(python: str, what: str, libraries: list[str], *, wheel: Path, folder: Path) -> bool:
+def tried(cell: tuple[str, str], libraries: list[str], wheel: Path, folder: Path) -> bool:
     """Make one environment, and try the wheel in it."""
+    python, what = cell
     print(f"== Python {python}, {what}", flush=True)
     program = folder / "bin/python"
     extra, resolution = ("all", what) if what in RESOLUTIONS else (what, "highest")
     chosen = folder.with_name(f"{folder.name}.txt")
-    pip = ["uv", "pip", "install", "--quiet", "--python", program]
+    uv: list[str | Path] = [sys.executable, "-m", "uv"]
+    pip = [*uv, "pip", "install", "--quiet", "--python", program]
+    solve = [*uv, "pip", "compile", "--quiet", ROOT / "pyproject.toml", "--python", program]
     steps: list[list[str | Path]] = [
-        ["uv", "venv", "--quiet", "--python", python, folder],
+        [*uv, "venv", "--quiet", "--python", python, folder],
         # What the wheel needs is asked of pyproject.toml: to the resolver, a wheel's own needs are not direct ones.
-        ["uv", "pip", "compile", "--quiet", ROOT / "pyproject.toml", "--extra", extra, "--python", program]
-        + ["--resolution", resolution, "--output-file", chosen],
+        [*solve, "--extra", extra, "--resolution", resolution, "--output-file", chosen],
         [*pip, "--requirements", chosen],
         [*pip, "--no-deps", wheel],
-        ["uv", "pip", "check", "--quiet", "--python", program],
+        [*uv, "pip", "check", "--quiet", "--python", program],
         [program, "-I", "-c", IMPORT, *libraries],
         [folder / "bin/mdcapture", "demo", folder / "demo", "--duration", "2"],
     ]

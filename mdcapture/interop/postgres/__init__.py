@@ -6,5 +6,3 @@ publish      sessions of the lake to the server: again and again, each row once
 catalog      sessions on the server, read like those of a folder
 moving       the replaced system's tables into sessions of the lake
 """
-
-__all__: list[str] = []

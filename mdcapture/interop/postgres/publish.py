@@ -23,7 +23,7 @@ from pyarrow.fs import LocalFileSystem
 
 from mdcapture.errors import DamageError, UsageError
 from mdcapture.interop.postgres.connection import connected, rows_of, transaction
-from mdcapture.interop.postgres.tables import SCHEMA, add_partition, prepare
+from mdcapture.interop.postgres.tables import SCHEMA, partition, prepare
 from mdcapture.lake.catalog import reread
 from mdcapture.lake.manifest import Manifest
 from mdcapture.lake.parquet import as_dataset
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from adbc_driver_manager.dbapi import Connection, Cursor
 
+    from mdcapture.errors import MdcaptureError
     from mdcapture.lake.catalog import Catalog, Snapshot
     from mdcapture.lake.remote import Location
 
@@ -84,24 +85,33 @@ def publish(
         progress: Told of the rows so far, now and then.
 
     Raises:
-        UsageError: The database holds something else under our names, or a session of another lake.
+        UsageError: The database holds something else under our names; or a session of another lake, and all others are
+            published.
         ServerError: The server did not answer, or refused; what was finished is there.
-        DamageError: The lake's files are not what its manifest says, or the server has more of the session than it.
+        DamageError: The lake's files are not what a manifest says, or the server has more of a session than the lake,
+            and all others are published.
     """
     done: list[Brought] = []
+    failures: list[MdcaptureError] = []
     with connected(address) as connection:
         with transaction(connection) as cursor:
             prepare(cursor)
         for session_id in session_ids:
             before = sum(one.rows for one in done)
-            held, rows = publish_session(
-                connection,
-                catalog,
-                session_id,
-                piece_messages=piece_messages,
-                progress=lambda rows: progress(before + rows),  # noqa: B023
-            )
-            done.append(Brought(session_id=session_id, status=held.state, messages=held.next_seq, rows=rows))
+            try:
+                held, rows = publish_session(
+                    connection,
+                    catalog,
+                    session_id,
+                    piece_messages=piece_messages,
+                    progress=lambda rows: progress(before + rows),  # noqa: B023
+                )
+            except (UsageError, DamageError) as failure:
+                failures.append(failure)
+            else:
+                done.append(Brought(session_id=session_id, status=held.state, messages=held.next_seq, rows=rows))
+    if failures:
+        raise failures[0]
     return done
 
 
@@ -133,27 +143,34 @@ def publish_session(
     Returns:
         What the server holds then, and how many rows were brought.
     """
+    if known is not None and known == _published(catalog.snapshot(session_id)):
+        return known, 0
     rows = 0
-    while known is None or known != _published(catalog.snapshot(session_id)):
-        known, more = reread(lambda: _piece(connection, catalog, session_id, piece_messages))
-        rows += more
+    while True:
+        piece = reread(lambda: _bring(connection, catalog, session_id, piece_messages))
+        rows += piece.rows
         progress(rows)
-    return known, rows
+        if piece.last:
+            return piece.held, rows
 
 
-def _piece(connection: Connection, catalog: Catalog, session_id: str, messages: int) -> tuple[Manifest, int]:
-    """Publish some of what the server has not yet, in one transaction.
+class _Piece(NamedTuple):
+    """What the server holds after a transaction, how many rows that brought, and whether they were the last of all."""
 
-    Returns:
-        What it holds then, and how many rows were brought.
-    """
+    held: Manifest
+    rows: int
+    last: bool
+
+
+def _bring(connection: Connection, catalog: Catalog, session_id: str, messages: int) -> _Piece:
+    """Publish some of what the server has not yet, in one transaction."""
     with transaction(connection) as cursor:
         rows_of(cursor, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text", [session_id])
         now = catalog.snapshot(session_id)
         goal = _published(now)
         held = _held(cursor, session_id) or _Held(msgspec.structs.replace(goal, next_seq=0, counts={}, files=[]), {})
         if held.manifest == goal:
-            return goal, 0
+            return _Piece(goal, 0, last=True)
         _check(held.manifest, goal)
         until = min(goal.next_seq, held.manifest.next_seq + messages)
         last = until == goal.next_seq
@@ -171,9 +188,9 @@ def _piece(connection: Connection, catalog: Catalog, session_id: str, messages: 
                 f"{session_id}: the files hold {counts} rows, and the manifest says {goal.counts}: nothing more was "
                 "published (`mdcapture verify` says what is damaged)"
             )
-        after = goal if last else msgspec.structs.replace(goal, state="open", next_seq=until, counts=counts, files=[])
+        after = goal if last else msgspec.structs.replace(goal, state="open", next_seq=until, counts=counts)
         _hold(cursor, _Held(after, marks))
-    return after, brought
+    return _Piece(after, brought, last)
 
 
 def _first(table: str, held: _Held, goal: Manifest) -> int | None:
@@ -200,8 +217,8 @@ def _replace(cursor: Cursor, table: str, session_id: str, first: int, rows: pa.T
         cursor.execute(f"DELETE FROM {SCHEMA}.{table} WHERE session_id = {quoted(session_id)} AND seq >= {first}")
         removed = cursor.rowcount
     if len(rows):
-        add_partition(cursor, table, session_id)
-        cursor.adbc_ingest(table, rows.to_reader(), mode="append", db_schema_name=SCHEMA)
+        target = partition(cursor, table, session_id)
+        cursor.adbc_ingest(target, rows.to_reader(), mode="append", db_schema_name=SCHEMA)
     return removed
 
 
@@ -221,7 +238,7 @@ def _check(held: Manifest, goal: Manifest) -> None:
 def _published(now: Snapshot) -> Manifest:
     """The manifest of a session with all that was received, sealed or not, as the server is to have it."""
     waiting = now.tail["messages"]["seq"]
-    return msgspec.structs.replace(
+    manifest = msgspec.structs.replace(
         now.manifest,
         start_ns=now.start_ns,
         end_ns=now.end_ns,
@@ -230,6 +247,8 @@ def _published(now: Snapshot) -> Manifest:
         next_seq=pc.max(waiting).as_py() + 1 if len(waiting) else now.manifest.next_seq,
         quote_state={},
     )
+    text = msgspec.json.encode(manifest)
+    return msgspec.json.decode(text.replace(rb"\u0000", rb"\ufffd"), type=Manifest) if rb"\u0000" in text else manifest
 
 
 def _rows(catalog: Catalog, now: Snapshot, table: str, first: int, until: int | None) -> pa.Table:

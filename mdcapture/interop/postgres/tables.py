@@ -30,7 +30,7 @@ from mdcapture.query.views import TABLE_VIEWS, gaps_view, named, quoted, rows_vi
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Cursor
 
-__all__ = ["SCHEMA", "VIEWS", "add_partition", "holds_sessions", "prepare"]
+__all__ = ["SCHEMA", "VIEWS", "holds_sessions", "partition", "prepare"]
 
 SCHEMA: Final = "mdcapture_lake"
 """Where the tables are."""
@@ -94,12 +94,15 @@ def holds_sessions(cursor: Cursor) -> bool:
     return _found_tag(cursor) is not None
 
 
-def add_partition(cursor: Cursor, table: str, session_id: str) -> None:
-    """Make the partition of a session's rows, if it is not there; who reads the table is not held up."""
-    name = f"{SCHEMA}.{table}_{session_id}"
-    if rows_of(cursor, "SELECT to_regclass($1)::text", [name]) == [(None,)]:
-        cursor.execute(f"CREATE TABLE {name} (LIKE {SCHEMA}.{table} INCLUDING ALL)")
-        cursor.execute(f"ALTER TABLE {SCHEMA}.{table} ATTACH PARTITION {name} FOR VALUES IN ({quoted(session_id)})")
+def partition(cursor: Cursor, table: str, session_id: str) -> str:
+    """The name of the partition of a session's rows, made if it is not there; who reads the table is not held up."""
+    name = f"{table}_{session_id}"
+    if rows_of(cursor, "SELECT to_regclass($1)::text", [f"{SCHEMA}.{name}"]) == [(None,)]:
+        cursor.execute(f"CREATE TABLE {SCHEMA}.{name} (LIKE {SCHEMA}.{table} INCLUDING ALL)")
+        cursor.execute(
+            f"ALTER TABLE {SCHEMA}.{table} ATTACH PARTITION {SCHEMA}.{name} FOR VALUES IN ({quoted(session_id)})"
+        )
+    return name
 
 
 def _declared() -> dict[str, dict[str, str]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from figures import Figure, say
 
 from mdcapture.interop.importing import import_tape
 from mdcapture.live.book import Book
@@ -117,9 +118,10 @@ def compare(name: str, depth: pl.DataFrame) -> None:
         sys.exit(f"{name}: the two books differ")
     batch_s, plain_s = best_s(lambda: book_snapshots(depth, LEVELS), 7), best_s(lambda: plain_snapshots(depth), 2)
     live_s, naive_s = best_s(lambda: run_live(Book(), messages), 3), best_s(lambda: run_live(PlainBook(), messages), 2)
-    print(f"{name}: {depth.height:,} rows, {len(messages):,} messages")
-    print(f"  history: {1e6 * batch_s / depth.height:.2f} s per million rows, {plain_s / batch_s:.1f} x the plain loop")
-    print(f"  live:    {1e6 * live_s / len(messages):.2f} µs a message, {naive_s / live_s:.1f} x the plain loop")
+    for what, ours_s, theirs_s, goal in (("history", batch_s, plain_s, "≥ 20"), ("live", live_s, naive_s, "≥ 1.5")):
+        ours, theirs = (len(messages) / seconds for seconds in (ours_s, theirs_s))
+        say(Figure(f"book, {what} ({name})", ours, "messages/s", "a loop with dicts", theirs, ours / theirs, goal))
+    say(Figure(f"book, history ({name})", 1e6 * batch_s / depth.height, "s a million rows", goal="≤ 1"))
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
+from figures import Figure, say
 
 import mdcapture as md
 from mdcapture.gateway.instruments import INSTRUMENTS, list_contracts
@@ -136,13 +137,29 @@ def measure(
 
 
 def main() -> None:
-    """Print the figures as JSON."""
+    """Print the figures, of a storm and of a very busy hour."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=int, default=20_000, help="messages a second")
+    parser.add_argument("--rate", type=int, default=23_000, help="messages a second that the market is asked for")
     parser.add_argument("--contracts", type=int, default=20, help=f"up to {2 * len(INSTRUMENTS)}")
     parser.add_argument("--duration", type=float, default=60.0, help="seconds")
     chosen = parser.parse_args()
-    print(json.dumps(measure(chosen.rate, chosen.contracts, chosen.duration), indent=1))
+    storm = measure(chosen.rate, chosen.contracts, chosen.duration)
+    tell(storm)
+    busy = measure(2_000, 12, chosen.duration)
+    pace = f"at {busy['messages_per_s']:,.0f} messages/s"
+    say(Figure(f"CPU of the recorder {pace}", busy["cpu_percent"], "% of a core", goal="≤ 5"))
+    say(Figure(f"memory of the recorder {pace}", busy["memory_mb"], "MB", goal="≤ 150"))
+
+
+def tell(figures: dict[str, float], note: str = "") -> None:
+    """Print what a storm did."""
+    pace = f"at {figures['messages_per_s']:,.0f} messages/s{note}"
+    say(Figure(f"lost {pace}", figures["lost"], "messages", goal="≤ 0"))
+    for name, goal in (("p50", ""), ("p99", "≤ 10"), ("p999", "≤ 25")):
+        say(Figure(f"the journal is behind {pace}, {name}", figures[f"behind_{name}_ms"], "ms", goal=goal))
+    say(Figure(f"memory of the recorder {pace}", figures["memory_mb"], "MB", goal="≤ 150"))
+    say(Figure(f"its slope {pace}", figures["memory_slope_mb_per_min"], "MB/min"))
+    say(Figure(f"CPU of the recorder {pace}", figures["cpu_percent"], "% of a core"))
 
 
 if __name__ == "__main__":

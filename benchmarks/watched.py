@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
-from capture import measure, program
+from capture import measure, program, tell
+from figures import Figure, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ class Watchers:
 
 
 def main() -> None:
-    """Print the figures as JSON."""
+    """Print the figures, with and without."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=20_000, help="messages a second")
     parser.add_argument("--contracts", type=int, default=20)
@@ -79,9 +80,10 @@ def main() -> None:
     size = (chosen.rate, chosen.contracts, chosen.duration)
     watchers = Watchers(query=chosen.query)
     alone, watched = measure(*size), measure(*size, watchers.beside)
-    figures = {"alone": alone, "watched": watched}
-    beside = {"events_a_page_saw": watchers.seen, "watchers_cpu_percent": 100 * watchers.cpu_s / chosen.duration}
-    print(json.dumps(figures | beside, indent=1))
+    tell(alone)
+    tell(watched, ", beside top and serve")
+    say(Figure("CPU of top and serve", 100 * watchers.cpu_s / chosen.duration, "% of a core"))
+    say(Figure("events that a page saw", watchers.seen, "events"))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def write_part(
 
 
 class Part:
-    """A part that is being written; its rows wait in memory until they are a row group, and so does its file.
+    """A part that is being written: its rows wait in memory until they are a row group, and only then is there a file.
 
     Rows may come a little out of order, where a clock stepped back: while they wait they are put in order.
 
@@ -179,15 +179,16 @@ class Part:
         """Leave nothing of a part that was not published: where the disk is full, it must not keep it full."""
         with suppress(OSError, pa.ArrowException):  # what can't be finished is not wanted
             self._open.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._temporary.exists():
+            self._temporary.unlink()
 
     def _write(self, count: int) -> None:
         """Write so many of the rows that wait."""
         rows = _by_time(pa.concat_tables([arrow_schema(self._table).empty_table(), *self._waiting]))
         chosen = rows.slice(0, count)
-        self._waiting = [rows.slice(count)]
+        self._waiting = [rows.slice(count)] if count < len(rows) else []  # an empty slice holds what it is one of
         self._waiting_rows -= count
-        self._waiting_bytes = self._waiting[0].nbytes
+        self._waiting_bytes = sum(rest.nbytes for rest in self._waiting)
         if count:
             with storage_errors(self._final):
                 _, writer = self._opened()

@@ -4,6 +4,8 @@ PYTHON ?= python3
 PYTHON_NAUTILUS ?= python3.12
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests wait for sockets and processes more than they compute.
+WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types bench docs dist matrix lock sbom format check backtesters clean
@@ -15,7 +17,7 @@ demo: $(VENV)/.run  ## Capture, query, analyse and draw a local market; nothing 
 	$(BIN)/mdcapture demo
 
 test: $(VENV)/.dev  ## Run the tests
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style
 	$(BIN)/ruff check .

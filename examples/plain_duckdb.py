@@ -46,7 +46,8 @@ def effective_spreads(lake: str) -> pl.DataFrame:
     with duckdb.connect() as connection:
         result = connection.sql(QUERY, params={"lake": lake})
         assert result is not None  # a statement that reads has one
-        return result.pl()
+        frame: pl.DataFrame = result.pl()
+        return frame
 
 
 if __name__ == "__main__":

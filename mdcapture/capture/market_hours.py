@@ -118,7 +118,12 @@ async def load_market_hours(name: str, now_ns: int) -> OpenSpans:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await process.communicate()
+    try:
+        output, errors = await process.communicate()
+    except asyncio.CancelledError:  # the capture has ended already
+        process.kill()
+        await process.communicate()
+        raise
     if process.returncode:
         lines = errors.decode(errors="replace").strip().splitlines()
         reason = quoted(lines[-1] if lines else process.returncode)

@@ -163,12 +163,7 @@ class Part:
         """
         self._write(self._waiting_rows)
         with storage_errors(self._final):
-            file, writer = self._opened()
-            writer.add_key_value_metadata(self._metadata)
-            writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-            self._open.close()
+            self._finish(*self._opened())
             relative = self._final.relative_to(self._root).as_posix()
             sealed = _read_back(self._temporary, relative, self._table, self._contract_id, self._written_rows)
             publish_file(self._temporary, self._final)
@@ -195,6 +190,14 @@ class Part:
                 writer.write_table(chosen, row_group_size=ROW_GROUP_ROWS)
             self._written_rows += count
             self._last_ns = chosen["recv_ns"][-1].as_py()
+
+    def _finish(self, file: BufferedWriter, writer: pq.ParquetWriter) -> None:
+        writer.add_key_value_metadata(self._metadata)
+        writer.close()
+        file.flush()
+        os.fsync(file.fileno())
+        self._open.close()
+        self._writing = None  # what a closed writer keeps counts where there are hundreds
 
     def _opened(self) -> tuple[BufferedWriter, pq.ParquetWriter]:
         if self._writing is None:

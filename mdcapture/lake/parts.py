@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Parts"]
 
-_THREADS: Final = 4
-"""More than processors: with hundreds of contracts they mostly wait for the disk to force small files."""
+_MOST_THREADS: Final = 4
+_PARTS_A_THREAD: Final = 100
+"""Two threads compress and read back; more only take memory, but where parts are small they wait for the disk."""
 
 _FULL_BYTES: Final = 128 * 1024 * 1024
 
@@ -40,7 +41,7 @@ class Parts:
     def __init__(self, root: Path, manifest: Manifest) -> None:
         self._root = root
         self._manifest = manifest
-        self._threads = ThreadPoolExecutor(_THREADS)
+        self._thread = ThreadPoolExecutor(1)
         self._adding: Future[None] | None = None
         self._parts: list[Part] = []
         self._before_bytes = pa.total_allocated_bytes()
@@ -53,7 +54,7 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave nothing of what was not published."""
-        self._threads.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
         for part in self._parts:
             part.abandon()
 
@@ -70,7 +71,7 @@ class Parts:
             StorageError: The disk refused those before.
         """
         self._wait()
-        self._adding = self._threads.submit(self._add, tables)
+        self._adding = self._thread.submit(self._add, tables)
 
     def publish(self) -> list[SealedFile]:
         """Finish all parts.
@@ -83,7 +84,8 @@ class Parts:
             DamageError: What was read back of a part is not what was written.
         """
         self._wait()
-        return list(self._threads.map(Part.publish, self._parts))
+        with ThreadPoolExecutor(min(_MOST_THREADS, 2 + len(self._parts) // _PARTS_A_THREAD)) as threads:
+            return list(threads.map(Part.publish, self._parts))
 
     def _wait(self) -> None:
         if self._adding is not None:

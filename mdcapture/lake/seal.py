@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["compact", "finish", "recover", "remove_leftovers", "seal"]
 
 _MERGE_FACTOR = 2
-_PIECE_MESSAGES = 16_384
+_PIECE_MESSAGES = 8_192
 _BETWEEN = ("incidents", "backfill")
 """Rows of these tables stand before a message, which need not be there yet."""
 

@@ -62,7 +62,7 @@ def test_the_readme_works_in_its_order(somebody: Path):
         exec(compile(code, "README.md", "exec"), {})  # noqa: S102  # our own page
     run("export", "latest", "-o", "old.db", "--format", "sqlite")
     assert not any("topstepx" in words for words in calls[1:])
-    for words in calls[1:]:
+    for words in (call for call in calls[1:] if call not in (["top"], ["serve"])):  # they go on until they are ended
         assert run(*words) or words[0] in ("plot", "report", "export"), words
     assert {"data", "book.png", "report.html", "out"} <= {path.name for path in somebody.iterdir()}
     assert len(md.open_lake("data").sessions()) == 3

@@ -8,16 +8,19 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench docs dist matrix lock sbom format check backtesters clean
+.PHONY: help demo test test-long lint types bench docs dist matrix lock sbom format check backtesters clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.run  ## Capture, query, analyse and draw a local market; nothing to configure
 	$(BIN)/mdcapture demo
 
 test: $(VENV)/.dev  ## Run the tests
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
+
+test-long: $(VENV)/.dev  ## Run the tests that are too long for each change
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal -m long $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style
 	$(BIN)/ruff check .

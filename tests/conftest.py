@@ -11,7 +11,7 @@ import pytest
 # An example may take long where a machine is shared: how long is no property of the code.
 # `--hypothesis-profile=thorough` tries far more of them.
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
-hypothesis.settings.register_profile("shared machine", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("shared machine", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent

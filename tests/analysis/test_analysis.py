@@ -140,6 +140,7 @@ def test_the_es_hour_has_the_figures_that_the_documentation_of_the_metrics_has(s
     assert got == {metric: pytest.approx(value, rel=0.02) for metric, value in published.items()}
 
 
+@pytest.mark.long
 def test_parts_of_a_session_add_up(session: Session, analysis: Analysis):
     assert session.start_ns is not None
     middle = session.start_ns + 300 * S
@@ -235,6 +236,7 @@ def test_a_running_session_can_be_analysed(tmp_path: Path):
         recording.finish()
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 60), seed=st.integers(0, 10**6))
 def test_any_data_can_be_analysed(tmp_path_factory: pytest.TempPathFactory, count: int, seed: int):

@@ -52,6 +52,7 @@ def test_intervals_and_single_metrics(lake: Path):
     assert [json.loads(row)["metric"] for row in rows.splitlines()] == ["volume"] * 3
 
 
+@pytest.mark.long
 def test_sessions_are_compared(lake: Path):
     rows = json.loads(done(*f"compare latest latest --lake {lake} --every 8m --metric volume --json".split()))
     assert [row["contract"] for row in rows] == ["EP", "MNQ"]
@@ -87,6 +88,7 @@ def test_a_lake_has_a_report_of_its_own(lake: Path, tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["book.svg", "book.png", "book.html"])
 def test_a_chart_is_written(lake: Path, tmp_path: Path, name: str):
     path = tmp_path / name

@@ -364,6 +364,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_memory_does_not_grow_with_the_rows(lake: md.Lake, tmp_path: Path, form: str):
     def peak_mb(rows: int) -> int:

@@ -173,6 +173,7 @@ def one_lake(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return tmp_path_factory.mktemp("one"), server.database()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("postgres")
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(

@@ -81,7 +81,9 @@ def journaled(root: Path, *roll_after: int) -> tuple[list[tuple[Any, ...]], list
     return messages, trades
 
 
-@pytest.mark.parametrize(("work", "roll_after"), [("seal", [6]), ("recover", []), ("recover", [2, 6])])
+@pytest.mark.parametrize(
+    ("work", "roll_after"), [("seal", [6]), pytest.param("recover", [], marks=pytest.mark.long), ("recover", [2, 6])]
+)
 def test_a_crash_at_any_step_of_sealing_loses_and_doubles_nothing(tmp_path: Path, work: str, roll_after: list[int]):
     messages, trades = journaled(tmp_path / "template", *roll_after)
     steps = 0
@@ -306,6 +308,7 @@ def test_rows_older_than_what_a_part_has_written_are_a_part_that_is_merged(tmp_p
     assert sorted(keys["seq"].to_pylist()) == list(range(200_000))
 
 
+@pytest.mark.long
 def test_a_session_of_more_rows_than_memory_should_hold_is_sealed_in_several_passes(tmp_path: Path):
     """Texts of 1 MB of two contracts, 40 MB in a segment: no row group is full before the memory is."""
     with recording(tmp_path) as session:

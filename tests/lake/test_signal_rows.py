@@ -51,6 +51,7 @@ def of_two_segments(session: Recording) -> list[SignalRow]:
     return [*early, *late, *last]
 
 
+@pytest.mark.long
 def test_a_crash_at_any_step_of_sealing_loses_and_doubles_no_signal(tmp_path: Path):
     with recording(tmp_path / "template") as session:
         rows = of_two_segments(session)

@@ -264,6 +264,7 @@ def test_a_journal_that_is_gone_or_left_is_a_problem(tmp_path: Path):
     assert kinds(verify(tmp_path, SESSION)) == {"journal"}
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_session(tmp_path: Path):
     peaks = []
     for messages in (300_000, 600_000):

@@ -87,6 +87,7 @@ def test_labels_are_the_returns_of_the_mid_from_then_on(market: Session):
                 assert label == pytest.approx(np.log(then / now), abs=1e-15)
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(piece_rows=st.integers(150, 9000), every=st.sampled_from(["1s", "250ms", "7s"]))
 def test_features_do_not_depend_on_the_pieces_that_a_session_is_read_in(market: Session, piece_rows: int, every: str):

@@ -75,6 +75,7 @@ def test_the_sdist_gives_the_same_wheel(wheel: Path, tmp_path: Path):
     assert set(zipfile.ZipFile(again).namelist()) == set(zipfile.ZipFile(wheel).namelist())
 
 
+@pytest.mark.long
 def test_the_installed_program_captures_and_reports(installed: Path, tmp_path: Path):
     program, python = installed / "bin/mdcapture", installed / "bin/python"
     assert str(installed) in run(python, "-c", "import mdcapture; print(mdcapture.__file__)", cwd=tmp_path)

@@ -19,14 +19,14 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self, cast
 from urllib.parse import SplitResult, urlsplit
 
-import pyarrow as pa
-import pyarrow.fs as pafs
-
 from mdcapture.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedReader
+
+    import pyarrow as pa
+    import pyarrow.fs as pafs
 
 __all__ = ["Location", "RemotePath", "locate", "shown_url"]
 
@@ -168,21 +168,21 @@ class RemotePath:
             FileNotFoundError: There is none.
         """
         info = self._look()
-        if info.type is not pafs.FileType.File:
+        if not info.is_file:
             raise FileNotFoundError(f"there is no {self}")
         return _Stat(info.size, info.mtime_ns or 0)
 
     def exists(self) -> bool:
         """Whether there is an object, or anything below."""
-        return self._look().type is not pafs.FileType.NotFound
+        return str(self._look().type.name) != "NotFound"
 
     def is_file(self) -> bool:
         """Whether there is an object."""
-        return self._look().type is pafs.FileType.File
+        return bool(self._look().is_file)
 
     def is_dir(self) -> bool:
         """Whether there is anything below."""
-        return self._look().type is pafs.FileType.Directory
+        return str(self._look().type.name) == "Directory"
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
         """The objects below whose way from here fits, part by part."""
@@ -194,13 +194,15 @@ class RemotePath:
 
     def rglob(self, pattern: str) -> Iterator[RemotePath]:
         """The objects anywhere below whose names fit."""
+        import pyarrow.fs as pafs
+
         selector = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
         with self._asked("can't list"):
             found = self.filesystem.get_file_info(selector)
         base = PurePosixPath(self.path)
         for info in found:
             way = PurePosixPath(info.path).relative_to(base)
-            if info.type is pafs.FileType.File and way.match(pattern):
+            if info.is_file and way.match(pattern):
                 yield RemotePath(self.filesystem, info.path, f"{self._url}/{way}", info)
 
     def open(self, mode: Literal["rb"] = "rb") -> BufferedReader:  # noqa: ARG002  # there is no other
@@ -255,6 +257,8 @@ class RemotePath:
     @contextmanager
     def _asked(self, what: str) -> Iterator[None]:
         """Turn what object storage says into errors that say what to do."""
+        import pyarrow as pa
+
         try:
             yield
         except (FileNotFoundError, StorageError):
@@ -303,6 +307,9 @@ def locate(text: str | Path | RemotePath) -> Path | RemotePath:
         return text
     if not _is_remote(text):
         return Path(str(text).removeprefix("file://")).expanduser().resolve()
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+
     shown = shown_url(str(text))
     try:
         filesystem, path = pafs.FileSystem.from_uri(_with_options(urlsplit(str(text))))

@@ -16,7 +16,7 @@ import psutil
 
 from mdcapture.capture.published import Published, read_published
 from mdcapture.errors import NotFoundError
-from mdcapture.lake.files import TEMPORARY, create_file
+from mdcapture.lake.files import post_file
 from mdcapture.lake.journal import ENDED, segments
 from mdcapture.lake.layout import is_session_id, journal_folder, session_order
 from mdcapture.lake.locks import OWNER_LOCK, is_held
@@ -269,12 +269,7 @@ def _unsealed_bytes(session: OpenSession) -> int:
 
 def write_status(root: Path, figures: Figures) -> None:
     """Publish figures at once; a disk that refuses leaves the old ones, whose age tells."""
-    path = journal_folder(root, figures.session_id) / STATUS_FILE
-    temporary = path.with_name(path.name + TEMPORARY)
-    with suppress(OSError):
-        with create_file(temporary) as file:
-            file.write(msgspec.json.encode(figures))
-        temporary.replace(path)
+    post_file(journal_folder(root, figures.session_id) / STATUS_FILE, msgspec.json.encode(figures))
 
 
 def read_status(root: Path, session_id: str) -> Figures | None:

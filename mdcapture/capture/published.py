@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mdcapture.lake.files import TEMPORARY, create_file
+from mdcapture.lake.files import post_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,12 +33,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_published(root: Path, address: str, published: Published) -> None:
     """Replace what is said of publishing to an address; a disk that refuses leaves the old word, whose age tells."""
-    path = _path(root, address)
-    temporary = path.with_name(path.name + TEMPORARY)
-    with suppress(OSError):
-        with create_file(temporary) as file:
-            file.write(msgspec.json.encode(published))
-        temporary.replace(path)
+    post_file(_path(root, address), msgspec.json.encode(published))
 
 
 def read_published(root: Path, address: str) -> Published | None:

@@ -24,9 +24,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mdcapture.errors import RefusedError, UsageError
-from mdcapture.gateway.hub import METHODS, TARGETS, Subscription
+from mdcapture.gateway.hub import METHODS, TARGETS, Subscription, tell
 from mdcapture.gateway.retry import Backoff, RetryPolicy
-from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.lake.schema import IncidentKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -158,7 +158,7 @@ class AttachedHub:
         """Ask anew for a stream that has fallen silent."""
         if subscription in self._wanted and self._connected:
             now_ns = self._clock()
-            self._tell(IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
+            tell(self._events, IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
             self._pursue(subscription)
 
     # In their threads: nothing here may raise, or wait.
@@ -226,13 +226,13 @@ class AttachedHub:
         self._last_record_ns = recv_ns
         self._events.on_records(recv_ns, self._connections, [record])
         if is_logout:
-            self._tell(IncidentKind.LOGGED_OUT, recv_ns, recv_ns)
+            tell(self._events, IncidentKind.LOGGED_OUT, recv_ns, recv_ns)
 
     def _opened(self, at_ns: int) -> None:
         self._closed(at_ns, "the connection was lost, and is back")
         self._connected = True
         self._connections += 1
-        self._tell(IncidentKind.CONNECTED, self._lost_ns, at_ns)
+        tell(self._events, IncidentKind.CONNECTED, self._lost_ns, at_ns)
         self._last_record_ns = at_ns
         for subscription in self._wanted:
             self._pursue(subscription)
@@ -241,7 +241,7 @@ class AttachedHub:
         if self._connected:
             self._connected = False
             self._lost_ns = at_ns
-            self._tell(IncidentKind.DISCONNECTED, min(self._last_record_ns, at_ns), at_ns, reason)
+            tell(self._events, IncidentKind.DISCONNECTED, min(self._last_record_ns, at_ns), at_ns, reason)
             self._cancel()
 
     def _cancel(self) -> None:
@@ -261,11 +261,13 @@ class AttachedHub:
         while True:
             self._take()
             sent_ns = self._clock()
-            self._tell(IncidentKind.SUBSCRIBING, sent_ns, None, subscription=subscription)
+            tell(self._events, IncidentKind.SUBSCRIBING, sent_ns, None, subscription=subscription)
             refusal = await self._ask(subscription, sent_ns)
             if refusal is None:
                 return
-            self._tell(IncidentKind.SUBSCRIBE_FAILED, sent_ns, self._clock(), refusal, subscription)
+            tell(
+                self._events, IncidentKind.SUBSCRIBE_FAILED, sent_ns, self._clock(), refusal, subscription=subscription
+            )
             await asyncio.sleep(backoff.pause_s(RefusedError(refusal)))
 
     async def _ask(self, subscription: Subscription, sent_ns: int) -> str | None:
@@ -286,19 +288,10 @@ class AttachedHub:
         asked = self._answers.pop(invocation_id, None)
         if asked is not None and not asked.refusal.done():
             if refusal is None:
-                self._tell(IncidentKind.SUBSCRIBED, asked.sent_ns, self._clock(), subscription=asked.subscription)
+                tell(
+                    self._events, IncidentKind.SUBSCRIBED, asked.sent_ns, self._clock(), subscription=asked.subscription
+                )
             asked.refusal.set_result(refusal)
-
-    def _tell(
-        self,
-        kind: IncidentKind,
-        from_ns: int,
-        to_ns: int | None,
-        detail: str = "",
-        subscription: Subscription | None = None,
-    ) -> None:
-        stream, contract_id = subscription or (None, None)
-        self._events.on_incident(Incident(kind, stream, contract_id, from_ns, to_ns, detail))
 
 
 def check_connection(connection: HubConnection) -> None:

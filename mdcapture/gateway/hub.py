@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine, Iterable
 
-__all__ = ["METHODS", "TARGETS", "Hub", "HubEvents", "Subscription", "TokenSource"]
+__all__ = ["METHODS", "TARGETS", "Hub", "HubEvents", "Subscription", "TokenSource", "tell"]
 
 METHODS: Final[dict[Stream, str]] = {
     "quotes": "ContractQuotes",
@@ -57,6 +57,20 @@ class HubEvents(Protocol):
 
     def on_incident(self, incident: Incident) -> None:
         """Take what happened."""
+
+
+def tell(
+    events: HubEvents,
+    kind: IncidentKind,
+    from_ns: int,
+    to_ns: int | None,
+    detail: str = "",
+    *,
+    subscription: Subscription | None = None,
+) -> None:
+    """Tell of an incident: of one stream, or of all."""
+    stream, contract_id = subscription or (None, None)
+    events.on_incident(Incident(kind, stream, contract_id, from_ns, to_ns, detail))
 
 
 class TokenSource(Protocol):
@@ -175,7 +189,7 @@ class Hub:
         """End a subscription and make it anew, for a stream that has fallen silent; its incidents tell how it went."""
         if subscription in self._wanted and self._connection is not None:
             now_ns = self._clock()
-            self._tell(IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
+            tell(self._events, IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
             self._pursue(subscription, self._renew)
 
     # Connections.
@@ -199,7 +213,7 @@ class Hub:
             token,
             on_open=lambda: self._opened(connection),
             on_records=self._deliver,
-            on_logout=lambda recv_ns: self._tell(IncidentKind.LOGGED_OUT, recv_ns, recv_ns),
+            on_logout=lambda recv_ns: tell(self._events, IncidentKind.LOGGED_OUT, recv_ns, recv_ns),
             timing=self._timing,
             clock=self._clock,
             compression=self._compression,
@@ -225,14 +239,16 @@ class Hub:
         self._refreshed = False
         self._opened_s = asyncio.get_running_loop().time()
         self._last_record_ns = now_ns
-        self._tell(IncidentKind.CONNECTED, self._lost_ns, now_ns)
+        tell(self._events, IncidentKind.CONNECTED, self._lost_ns, now_ns)
         for subscription in self._wanted:
             self._pursue(subscription, self._keep_subscribed)
 
     def _closed(self, error: GatewayError) -> None:
         self._lost_ns = self._clock()
         self._backoff.held(asyncio.get_running_loop().time() - self._opened_s)
-        self._tell(IncidentKind.DISCONNECTED, min(self._last_record_ns, self._lost_ns), self._lost_ns, str(error))
+        tell(
+            self._events, IncidentKind.DISCONNECTED, min(self._last_record_ns, self._lost_ns), self._lost_ns, str(error)
+        )
 
     async def _pause(self, error: GatewayError) -> None:
         judged = verdict(error, stood=self._connections > 0, refreshed=self._refreshed)
@@ -246,7 +262,13 @@ class Hub:
         if self._backoff.exhausted:
             raise UnreachableError(f"{error} (given up after {self._backoff.failures} tries in a row)") from error
         now_ns = self._clock()
-        self._tell(IncidentKind.RECONNECTING, now_ns, now_ns + int(pause_s * NS_PER_S), f"in {pause_s:.1f} s: {error}")
+        tell(
+            self._events,
+            IncidentKind.RECONNECTING,
+            now_ns,
+            now_ns + int(pause_s * NS_PER_S),
+            f"in {pause_s:.1f} s: {error}",
+        )
         await asyncio.sleep(pause_s)
 
     # Subscriptions.
@@ -277,9 +299,9 @@ class Hub:
             sent_ns = self._clock()
 
             def succeeded(sent_ns: int = sent_ns) -> None:
-                self._tell(IncidentKind.SUBSCRIBED, sent_ns, self._clock(), subscription=subscription)
+                tell(self._events, IncidentKind.SUBSCRIBED, sent_ns, self._clock(), subscription=subscription)
 
-            self._tell(IncidentKind.SUBSCRIBING, sent_ns, None, subscription=subscription)
+            tell(self._events, IncidentKind.SUBSCRIBING, sent_ns, None, subscription=subscription)
             try:
                 refusal = await connection.invoke(f"Subscribe{METHODS[stream]}", contract_id, succeeded)
             except TimeoutError as error:
@@ -287,7 +309,9 @@ class Hub:
                 unanswered += 1
             if refusal is None:
                 return
-            self._tell(IncidentKind.SUBSCRIBE_FAILED, sent_ns, self._clock(), refusal, subscription)
+            tell(
+                self._events, IncidentKind.SUBSCRIBE_FAILED, sent_ns, self._clock(), refusal, subscription=subscription
+            )
             if unanswered >= _UNANSWERED:
                 raise UnreachableError(f"the hub has not answered {unanswered} subscriptions to {stream}: {refusal}")
             await asyncio.sleep(backoff.pause_s(RefusedError(refusal)))
@@ -301,19 +325,8 @@ class Hub:
         await self._let_go(connection, subscription)
         await self._keep_subscribed(connection, subscription)
 
-    # Telling.
+    # What comes.
 
     def _deliver(self, recv_ns: int, records: list[bytes]) -> None:
         self._last_record_ns = recv_ns
         self._events.on_records(recv_ns, self._connections, records)
-
-    def _tell(
-        self,
-        kind: IncidentKind,
-        from_ns: int,
-        to_ns: int | None,
-        detail: str = "",
-        subscription: Subscription | None = None,
-    ) -> None:
-        stream, contract_id = subscription or (None, None)
-        self._events.on_incident(Incident(kind, stream, contract_id, from_ns, to_ns, detail))

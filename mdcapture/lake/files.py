@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mdcapture.errors import StorageError
@@ -18,8 +18,18 @@ if TYPE_CHECKING:
 
     from mdcapture.lake.remote import Location
 
-__all__ = ["TEMPORARY", "create_file", "make_folder", "publish_file", "replace_file", "sha256_of", "storage_errors"]
-__all__ += ["removed_on_error", "sync_folder"]
+__all__ = [
+    "TEMPORARY",
+    "create_file",
+    "make_folder",
+    "post_file",
+    "publish_file",
+    "removed_on_error",
+    "replace_file",
+    "sha256_of",
+    "storage_errors",
+    "sync_folder",
+]
 
 TEMPORARY = ".tmp"
 """The suffix of files that are not finished: no reader's pattern matches it."""
@@ -85,6 +95,15 @@ def removed_on_error(temporary: Path) -> Iterator[None]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def post_file(path: Path, content: bytes) -> None:
+    """Replace a file that only tells how things stand; a disk that refuses leaves the old one, whose age tells."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with suppress(OSError):
+        with create_file(temporary) as file:
+            file.write(content)
+        temporary.replace(path)
 
 
 def replace_file(path: Path | RemotePath, chunks: Iterable[bytes]) -> None:

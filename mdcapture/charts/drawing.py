@@ -7,7 +7,7 @@ light page and with a dark one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import altair as alt
 import polars as pl
@@ -214,8 +214,9 @@ def layered(
 
 
 def stacked(*charts: alt.LayerChart) -> alt.VConcatChart:
-    """Charts below each other."""
-    return alt.vconcat(*charts)
+    """Charts below each other, each with colours, signs and a legend of its own."""
+    own = dict.fromkeys(("color", "shape", "size", "strokeDash"), "independent")
+    return cast("alt.VConcatChart", alt.vconcat(*charts).resolve_scale(**own))
 
 
 def theme(*, dark: bool = False) -> Mapping[str, Any]:

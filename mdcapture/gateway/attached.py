@@ -158,7 +158,7 @@ class AttachedHub:
         """Ask anew for a stream that has fallen silent."""
         if subscription in self._wanted and self._connected:
             now_ns = self._clock()
-            tell(self._events, IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
+            tell(self._events, IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription=subscription)
             self._pursue(subscription)
 
     # In their threads: nothing here may raise, or wait.

@@ -189,7 +189,7 @@ class Hub:
         """End a subscription and make it anew, for a stream that has fallen silent; its incidents tell how it went."""
         if subscription in self._wanted and self._connection is not None:
             now_ns = self._clock()
-            tell(self._events, IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription)
+            tell(self._events, IncidentKind.RESUBSCRIBED, now_ns, now_ns, reason, subscription=subscription)
             self._pursue(subscription, self._renew)
 
     # Connections.

@@ -18,7 +18,7 @@ from mdcapture.analysis.analyze import extracts
 from mdcapture.analysis.coverage import coverage
 from mdcapture.analysis.kinds import Kind
 from mdcapture.analysis.pictures import PICTURES, draw
-from mdcapture.charts.drawing import BUY, SELL, per_pixel, save, theme, wall_clock_ms
+from mdcapture.charts.drawing import BUY, SELL, per_pixel, save, stacked, theme, wall_clock_ms
 from mdcapture.charts.price import price_and_trades
 from mdcapture.charts.sessions import coverage_calendar, distributions, over_sessions
 from mdcapture.demo import START_NS, synthesize
@@ -63,6 +63,16 @@ def test_a_market_can_be_drawn(parts: list[Extract], kind: Kind):
     assert "NaN" not in picture
     assert "Infinity" not in picture
     assert "ESH6" in picture
+
+
+def test_charts_below_each_other_keep_their_own_colours(parts: list[Extract], tmp_path: Path):
+    """One legend for both would give the delta the colour of what was bought."""
+    save(stacked(draw("price", parts), draw("flow", parts)), tmp_path / "both.svg")
+    save(draw("flow", parts), tmp_path / "flow.svg")
+    strokes = re.compile(r'aria-label="[^"]*delta[^"]*"[^>]* stroke="([^"]+)"')
+    alone = strokes.findall((tmp_path / "flow.svg").read_text())
+    assert alone
+    assert set(strokes.findall((tmp_path / "both.svg").read_text())) == set(alone)
 
 
 @pytest.mark.parametrize("kind", Kind)

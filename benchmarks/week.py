@@ -86,7 +86,7 @@ class Week:
         """Record the week."""
         batches = _batches(self._records)
         config = Config()
-        feed = Feed(config.live_queue, self.wrong.append)
+        feed = Feed(config.live_queue, report=self.wrong.append, keep=lambda _, __: None)
         feed.start()
         scribe = Scribe(
             self._open(),

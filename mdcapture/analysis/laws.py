@@ -46,19 +46,24 @@ def fitted_tails(histogram: pl.DataFrame, fit: PowerLaw) -> pl.DataFrame:
 def _lognormal_tail(
     x: NDArray[np.float64], sizes: NDArray[np.float64], counts: NDArray[np.float64], xmin: float
 ) -> NDArray[np.float64]:
-    """Of a lognormal that is rounded to whole numbers, cut off below `xmin`, and likeliest for these sizes."""
+    """Of a lognormal that is rounded to whole numbers, cut off below `xmin`, and likeliest for these sizes.
 
-    def above(value: NDArray[np.float64] | float, mean: float, sd: float) -> NDArray[np.float64]:
-        return np.asarray(stats.norm.sf((np.log(np.asarray(value) - 0.5) - mean) / sd))
+    In logarithms throughout: where the tail is rather a power law, the likeliest lognormal has its mean so far below it
+    that the shares themselves are zero.
+    """
+
+    def log_above(value: NDArray[np.float64] | float, mean: float, sd: float) -> NDArray[np.float64]:
+        return np.asarray(stats.norm.logsf((np.log(np.asarray(value) - 0.5) - mean) / sd))
 
     def unlikelihood(parameters: NDArray[np.float64]) -> float:
         mean, sd = float(parameters[0]), float(np.exp(parameters[1]))
-        mass = (above(sizes, mean, sd) - above(sizes + 1, mean, sd)) / above(xmin, mean, sd)
-        return -float(counts @ np.log(np.maximum(mass, np.finfo(float).tiny)))
+        from_here = log_above(sizes, mean, sd)
+        further = np.minimum(log_above(sizes + 1, mean, sd) - from_here, -np.finfo(float).eps)
+        return -float(counts @ (from_here + np.log(-np.expm1(further)) - log_above(xmin, mean, sd)))
 
     logs = np.log(sizes)
     mean = float(np.average(logs, weights=counts))
     sd = float(np.sqrt(np.average((logs - mean) ** 2, weights=counts))) or 1.0
     best = optimize.minimize(unlikelihood, [mean, np.log(sd)], method="Nelder-Mead").x
     fitted = float(best[0]), float(np.exp(best[1]))
-    return above(x, *fitted) / above(xmin, *fitted)
+    return np.asarray(np.exp(log_above(x, *fitted) - log_above(xmin, *fitted)))

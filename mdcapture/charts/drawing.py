@@ -215,8 +215,10 @@ def layered(
 
 def stacked(*charts: alt.LayerChart) -> alt.VConcatChart:
     """Charts below each other, each with colours, signs and a legend of its own."""
-    own = dict.fromkeys(("color", "shape", "size", "strokeDash"), "independent")
-    return cast("alt.VConcatChart", alt.vconcat(*charts).resolve_scale(**own))
+    below = alt.vconcat(*charts).resolve_scale(
+        color="independent", shape="independent", size="independent", strokeDash="independent"
+    )
+    return cast("alt.VConcatChart", below)
 
 
 def theme(*, dark: bool = False) -> Mapping[str, Any]:

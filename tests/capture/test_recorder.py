@@ -107,21 +107,25 @@ def test_a_handler_that_hangs_delays_no_message_of_the_journal(gateway: str, tmp
     assert figures.dropped > 0
 
 
-def test_the_collector_runs_as_seldom_as_is_set_while_a_capture_runs(gateway: str, tmp_path: Path):
+def test_the_collector_runs_as_seldom_as_is_set_while_a_capture_runs(tmp_path: Path):
     before = gc.get_threshold()
     collections = []
-    for threshold in (200, 1_000_000):
-        settings = config(gateway, tmp_path / str(threshold), gc_threshold=threshold, count=150)
-        with md.Recorder(settings, api_key="demo") as recorder:
-            recorder.start()
-            while recorder.figures() is None:
-                time.sleep(0.01)
-            assert gc.get_threshold()[0] == threshold
-            first = gc.get_stats()[0]["collections"]
-            recorder.wait()
-            last = gc.get_stats()[0]["collections"]
-        collections.append(last - first)
-        assert gc.get_threshold() == before
+    gc.freeze()  # what other tests have left is not to be gone through hundreds of times
+    with simulator("--contract", "MNQ", "--rate", "300") as addresses:
+        for threshold in (200, 1_000_000):
+            options = {"contracts": ["MNQ"], "gc_threshold": threshold, "count": 300}
+            settings = config(addresses["api"], tmp_path / str(threshold), **options)
+            with md.Recorder(settings, api_key="demo") as recorder:
+                recorder.start()
+                while recorder.figures() is None:
+                    time.sleep(0.01)
+                assert gc.get_threshold()[0] == threshold
+                first = gc.get_stats()[0]["collections"]
+                recorder.wait()
+                last = gc.get_stats()[0]["collections"]
+            collections.append(last - first)
+            assert gc.get_threshold() == before
+    gc.unfreeze()
     assert collections[0] > 10 * collections[1]
 
 

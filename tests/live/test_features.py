@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lake_builder import ES, MS, depth, quote, recording, trade
 from polars.testing import assert_frame_equal
@@ -98,6 +98,7 @@ def test_features_do_not_depend_on_the_pieces_that_a_session_is_read_in(market: 
 
 @settings(max_examples=8, deadline=None)
 @given(kept=st.integers(20, 700), seed=st.integers(1, 3), levels=st.sampled_from([1, 3]))
+@example(kept=625, seed=2, levels=1)  # the other market has ended by then
 def test_changing_the_future_changes_no_feature(kept: int, seed: int, levels: int):
     """Two markets that agree up to a message, and not at all after it."""
     with tempfile.TemporaryDirectory() as name:
@@ -115,9 +116,10 @@ def test_changing_the_future_changes_no_feature(kept: int, seed: int, levels: in
             session = imported(tape, folder / f"lake{number}")
             rows = features(session, every="100ms", metrics=list(FEATURES), levels=levels)
             made.append(rows.filter(pl.col("recv_ns") < turn_ns).drop("session_id"))
-    changed, missing = made[1:]
-    assert_frame_equal(made[0], changed, check_exact=True)
-    assert_frame_equal(made[0].join(missing, on=["contract_id", "recv_ns"], how="semi"), missing, check_exact=True)
+    for contract_id in CONTRACTS:
+        whole, *others = (rows.filter(contract_id=contract_id) for rows in made)
+        for other_rows in others:  # they end with the contract's data, which may be before the turn
+            assert_frame_equal(whole.head(other_rows.height), other_rows, check_exact=True)
 
 
 def test_bars_are_moments_too(market: Session):

@@ -48,7 +48,8 @@ def printf(arguments: Sequence[exp.Expr], text: Turned, number: Turned) -> exp.E
             turned.append(_or(exp.cast(call("trunc", number(value)), "BIGINT"), exp.Literal.number(0)))
             return f"%{flags}{width}{'d' if kind in 'iu' else kind}"
         if kind in _REAL:
-            turned.append(_or(exp.cast(number(value), "DOUBLE"), exp.Literal.number("0e0")))
+            unsigned_zero = exp.cast(number(value), "DOUBLE") + exp.Literal.number(0)
+            turned.append(_or(unsigned_zero, exp.Literal.number("0e0")))
             return f"%{flags.replace('!', '')}{width}{digits}{kind}"
         if kind in "sz":
             turned.append(_or(text(value), exp.Literal.string("")))

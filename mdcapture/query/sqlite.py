@@ -37,7 +37,8 @@ _CLOCK: Final = r"'\s*\d\d:\d\d(:\d\d(\.\d+)?)?\s*'"
 _BY_KIND: Final = {
     "sqlite_text": {
         "i": "x::BIGINT::VARCHAR",
-        "r": r"regexp_replace(regexp_replace(printf('%.15g', x::DOUBLE), '^(-?\d+)$', '\1.0'), '^(-?\d+)e', '\1.0e')",
+        # SQLite writes a zero without its sign
+        "r": r"regexp_replace(printf('%.15g', x::DOUBLE + 0), '^(-?\d+)($|e)', '\1.0\2')",
         "t": "x::VARCHAR",
     },
     "sqlite_number": {

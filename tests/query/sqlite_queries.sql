@@ -200,3 +200,5 @@ SELECT COUNT(*), NULL, 1 = 1, 'x' IS NOT NULL, -price, +volume FROM trades WHERE
 SELECT volume AS v, v_ FROM (SELECT volume, volume + 1 AS v_ FROM trades WHERE v_ > 2) ORDER BY v LIMIT 3
 SELECT total(volume) / count(*), total(price > 0), avg(NOT side) FROM trades GROUP BY contract_id
 SELECT max(side, pos), min(price, volume * 1.0), max(side, 0) + 1 FROM trades ORDER BY seq, pos LIMIT 5
+-- A zero has no sign as text.
+SELECT (-(price - price)) || 'x', CAST(-0.0 * volume AS TEXT), printf('%g|%.2f', -(price - price), -0.001 * volume) FROM trades

@@ -33,7 +33,7 @@ from mdcapture.config import parse_duration
 from mdcapture.errors import NotFoundError
 from mdcapture.interop.opening import open_catalog
 from mdcapture.lake.catalog import Catalog, Snapshot, listed, reread
-from mdcapture.lake.columns import arrow_schema
+from mdcapture.lake.columns import empty_table
 from mdcapture.lake.manifest import contracts_named
 from mdcapture.lake.parquet import as_dataset
 from mdcapture.lake.remote import RemotePath
@@ -500,7 +500,7 @@ def _files(manifest: Manifest, table: str, contract_id: str | None) -> list[Seal
 
 @cache
 def _schema(table: str) -> pl.Schema:
-    rows = pl.from_arrow(arrow_schema(table).empty_table())
+    rows = pl.from_arrow(empty_table(table))
     return pl.Schema({**dict.fromkeys(PARTITIONS, pl.String()), **dict(rows.schema)})  # type: ignore[union-attr]
 
 

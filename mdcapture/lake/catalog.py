@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from msgspec.structs import asdict, fields
 
 from mdcapture.errors import DamageError, NotFoundError
-from mdcapture.lake.columns import CONTRACT, Decoder, arrow_schema
+from mdcapture.lake.columns import CONTRACT, Decoder, empty_table
 from mdcapture.lake.journal import Damage, read_blocks, segments
 from mdcapture.lake.layout import journal_folder, manifest_path, meant
 from mdcapture.lake.manifest import Contract, Manifest, read_manifest, session_ids
@@ -369,7 +369,7 @@ class _Follower:
 @cache
 def empty_tail() -> Mapping[str, pa.Table]:
     """That of a session whose rows are all elsewhere."""
-    return {table: arrow_schema(table, contract=True).empty_table() for table in TABLES}
+    return {table: empty_table(table, contract=True) for table in TABLES}
 
 
 _TIME: Final = pa.timestamp("us", "UTC")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mdcapture.errors import DamageError
-from mdcapture.lake.columns import arrow_schema
+from mdcapture.lake.columns import arrow_schema, empty_table
 from mdcapture.lake.files import (
     TEMPORARY,
     create_file,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedWriter
     from pathlib import Path
+
+    import pyarrow.dataset as ds
 
     from mdcapture.lake.manifest import Manifest
     from mdcapture.lake.remote import Location, RemotePath
@@ -135,7 +137,7 @@ class Part:
 
     def takes(self, rows: pa.Table) -> bool:
         """Whether no row is older than what is written: such a row belongs in another part."""
-        return self._last_ns is None or pa.compute.min(rows["recv_ns"]).as_py() >= self._last_ns
+        return self._last_ns is None or pc.min(rows["recv_ns"]).as_py() >= self._last_ns
 
     def append(self, rows: pa.Table) -> None:
         """Take the rows that follow, and write what makes whole row groups.
@@ -179,7 +181,7 @@ class Part:
 
     def _write(self, count: int) -> None:
         """Write so many of the rows that wait."""
-        rows = _by_time(pa.concat_tables([arrow_schema(self._table).empty_table(), *self._waiting]))
+        rows = _by_time(pa.concat_tables([empty_table(self._table), *self._waiting]))
         chosen = rows.slice(0, count)
         self._waiting = [rows.slice(count)] if count < len(rows) else []  # an empty slice holds what it is one of
         self._waiting_rows -= count
@@ -231,6 +233,8 @@ def as_dataset(root: RemotePath, files: Iterable[SealedFile], table: str) -> ds.
     Returns:
         The table's columns, led by `session_id` and `contract_id`, which tell whole files apart.
     """
+    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, where that is installed
+
     of = ds.ParquetFileFormat()
     parts = [
         of.make_fragment((root / file.path).path, root.filesystem, partition_expression=_partition(file))
@@ -240,8 +244,8 @@ def as_dataset(root: RemotePath, files: Iterable[SealedFile], table: str) -> ds.
     return ds.FileSystemDataset(parts, pa.schema([*keys, *arrow_schema(table)]), of, root.filesystem)
 
 
-def _partition(file: SealedFile) -> ds.Expression:
-    session, contract = map(ds.field, PARTITIONS)
+def _partition(file: SealedFile) -> pc.Expression:
+    session, contract = map(pc.field, PARTITIONS)
     is_contract = contract.is_null() if file.contract_id is None else contract == file.contract_id
     return (session == session_of(file.path)) & is_contract
 

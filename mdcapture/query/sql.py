@@ -35,7 +35,7 @@ import pyarrow as pa
 
 from mdcapture.errors import UsageError
 from mdcapture.lake.catalog import contracts_table, reread, sessions_table
-from mdcapture.lake.columns import arrow_schema
+from mdcapture.lake.columns import arrow_schema, empty_table
 from mdcapture.lake.parquet import as_dataset
 from mdcapture.lake.remote import RemotePath
 from mdcapture.lake.schema import PARTITIONS
@@ -244,7 +244,7 @@ def _source(cursor: duckdb.DuckDBPyConnection, catalog: Catalog, snapshots: Sequ
         keys = "session_id, nullif(contract_id, '') AS contract_id"
         parts.append(f"SELECT {keys}, {names} FROM {_sealed(cursor, catalog.root, files, table)}")
     elif not tails:
-        tails = [("", arrow_schema(table, contract=True).empty_table())]
+        tails = [("", empty_table(table, contract=True))]
     for number, (session_id, tail) in enumerate(tails, 1):
         name = f"unsealed_{table}_{number}"
         cursor.register(name, tail)

@@ -26,9 +26,11 @@ lint: $(VENV)/.dev  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev  ## Check types, and those that a user's program sees
+types: $(VENV)/.dev  ## Check types, those that a user's program sees, benchmarks and examples
 	$(BIN)/mypy
 	$(BIN)/mypy tests/packaging/consumer.py
+	MYPYPATH=benchmarks:tests $(BIN)/mypy benchmarks
+	$(BIN)/mypy examples
 
 check: test lint types  ## All of the above
 

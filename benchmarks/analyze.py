@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mdcapture.analysis.result import Analysis
 
     Times = NDArray[np.int64]
+    Columns = Mapping[str, NDArray[np.number]]
 
 SECOND_NS = 1_000_000_000
 DAY_S = 82_800
@@ -94,7 +95,7 @@ def clustered_times(random: np.random.Generator, count: int) -> Times:
     return np.concatenate([random.permutation(found)[:count], rest])
 
 
-def with_prints(random: np.random.Generator, rows: Mapping[str, NDArray]) -> dict[str, NDArray]:
+def with_prints(random: np.random.Generator, rows: Columns) -> Columns:
     """Price, size and side of trades; a third of them are further prints of the order before."""
     n = len(rows["seq"])
     opens = random.random(n) > 0.33
@@ -106,7 +107,7 @@ def with_prints(random: np.random.Generator, rows: Mapping[str, NDArray]) -> dic
     return dict(rows) | {"exch_ns": rows["exch_ns"][first], "price": price, "volume": size, "side": side}
 
 
-def arrow_rows(table: str, columns: Mapping[str, NDArray]) -> pa.Table:
+def arrow_rows(table: str, columns: Columns) -> pa.Table:
     """The columns that there are; nulls for the others, and an empty object for the text."""
     schema = arrow_schema(table)
     n = len(columns["seq"])

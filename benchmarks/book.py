@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from figures import Figure, say
+from inputs import TAPE
 
 from mdcapture.interop.importing import import_tape
 from mdcapture.live.book import Book
@@ -28,7 +29,6 @@ from mdcapture.session import open_lake
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TAPE = Path(__file__).resolve().parent.parent.parent / "shared" / "tapes" / "es_20231225.ndjson.zst"
 LEVELS = 10
 ASK, BID, RESET = 1, 2, 6
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
-    Columns = dict[str, NDArray]
+    Column = NDArray[np.int64 | np.float64]
+    Columns = dict[str, Column]
     Figures = dict[str, float]
 
 __all__ = ["PARTS", "figures"]
@@ -116,11 +116,15 @@ def costs(tape: dict[str, Columns]) -> Figures:
     return found
 
 
-def sampled(q: Columns, interval_ns: int) -> Array:
+def sampled(q: Columns, interval_ns: int) -> Column:
     """The mid at each whole multiple of an interval."""
     grid = np.arange(-(-q["recv_ns"][0] // interval_ns), q["recv_ns"][-1] // interval_ns + 1) * interval_ns
-    mids: Array = q["mid"][np.searchsorted(q["recv_ns"], grid, side="right") - 1]
-    return mids
+    return q["mid"][np.searchsorted(q["recv_ns"], grid, side="right") - 1]
+
+
+def squares(values: Column) -> float:
+    """Their sum."""
+    return float(values @ values)
 
 
 def volatility(tape: dict[str, Columns]) -> Figures:
@@ -129,21 +133,21 @@ def volatility(tape: dict[str, Columns]) -> Figures:
     size, n = np.abs(quarter), len(quarter)
     low, high = np.minimum(size[1:], size[:-1]), np.maximum(size[1:], size[:-1])
     middle = np.maximum(low[:-1], np.minimum(high[:-1], size[2:]))
-    median = np.pi / (6 - 4 * np.sqrt(3) + np.pi) * n / (n - 2) * (middle @ middle)
-    variance = quarter @ quarter
+    median = np.pi / (6 - 4 * np.sqrt(3) + np.pi) * n / (n - 2) * squares(middle)
+    variance = squares(quarter)
 
     def a_year(total: float, time_s: float) -> float:
         return float(100 * np.sqrt(total / time_s * YEAR_S))
 
     return {
-        "realized_volatility": a_year(second @ second, len(second)),
-        "realized_volatility_1m": a_year(minute @ minute, 60 * len(minute)),
-        "bipower_volatility": a_year(np.pi / 2 * (size[1:] @ size[:-1]), 15 * n),
+        "realized_volatility": a_year(squares(second), len(second)),
+        "realized_volatility_1m": a_year(squares(minute), 60 * len(minute)),
+        "bipower_volatility": a_year(np.pi / 2 * float(size[1:] @ size[:-1]), 15 * n),
         "median_volatility": a_year(median, 15 * n),
         "jump_share": max(0.0, 1 - median / variance),
         "realized_skewness": np.sqrt(n) * (quarter**3).sum() / variance**1.5,
         "realized_kurtosis": n * (quarter**4).sum() / variance**2,
-        "signature_ratio": (second @ second / len(second)) / (minute @ minute / (60 * len(minute))),
+        "signature_ratio": (squares(second) / len(second)) / (squares(minute) / (60 * len(minute))),
     }
 
 

@@ -165,7 +165,7 @@ def imports(records: list[tuple[int, bytes]], session: md.Session, folder: Path)
 
     return [
         Way("import a tape", ours, tape_by_hand, "json and polars, untyped"),
-        Way("import sqlite", lambda path: import_sqlite(old, path), sqlite_by_hand, "sqlite3 and polars, depth"),
+        Way("import sqlite", lambda path: import_sqlite(str(old), path), sqlite_by_hand, "sqlite3 and polars, depth"),
     ]
 
 

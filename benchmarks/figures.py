@@ -9,12 +9,12 @@ import gc
 import json
 import statistics
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Figure", "Timing", "interleaved", "say"]
+__all__ = ["Figure", "Result", "Timing", "interleaved", "say"]
 
 
 class Timing(NamedTuple):
@@ -54,6 +54,21 @@ class Figure(NamedTuple):
         sign, bound = self.goal.split()[:2]
         measured = self.value if self.ratio is None else self.ratio
         return measured >= float(bound) if sign == "≥" else measured <= float(bound)
+
+
+class Result(TypedDict):
+    """What is read of a figure that was printed: only what it has."""
+
+    benchmark: str
+    figure: str
+    value: float
+    unit: str
+    beside: NotRequired[str]
+    peer: NotRequired[float]
+    ratio: NotRequired[float]
+    goal: NotRequired[str]
+    spread: NotRequired[float]
+    met: NotRequired[bool]
 
 
 def interleaved(repeats: int, **candidates: Callable[[], object]) -> dict[str, Timing]:

@@ -51,7 +51,7 @@ OTHERS = (
         b'{"type":9,"sequenceId":1}',
     ),
 )
-ODD = (
+ODD: tuple[object, ...] = (
     None,
     True,
     "",
@@ -98,7 +98,7 @@ def mutated(sound: list[bytes], dice: random.Random) -> bytes:
     return bytes(record).replace(SEPARATOR, b"")
 
 
-def restructured(record: bytes, dice: random.Random) -> bytes:
+def restructured(record: bytearray, dice: random.Random) -> bytes:
     """Still JSON, but with another value, or another key, somewhere in it."""
     whole = {"": json.loads(record)}
     place: dict[str, Any] | list[Any] = whole

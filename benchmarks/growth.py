@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from figures import Figure, say
 from inputs import market_records
 
 from mdcapture.interop.importing import import_records
-from mdcapture.session import open_lake
+from mdcapture.session import Lake, open_lake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,11 @@ def flat(figure: str, small_us: float, large_us: float, goal: str) -> None:
     say(Figure(figure, large_us, "µs", "the small case", small_us, large_us / small_us, goal))
 
 
+def volumes(lake: Lake) -> list[tuple[object, ...]]:
+    """What was traded in each session."""
+    return lake.sql(QUERY).fetchall()
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,7 +89,7 @@ def main() -> None:
                 lake = open_lake(folder)
                 costs[number + 1] = (
                     1e6 * seconds(lake.sessions) / (number + 1),
-                    1e6 * seconds(lambda lake=lake: lake.sql(QUERY).fetchall()) / (number + 1),
+                    1e6 * seconds(partial(volumes, lake)) / (number + 1),
                 )
         (small_list, small_query), (large_list, large_query) = costs.values()
         flat("listing a session, ten times the sessions", small_list, large_list, "≤ 1.2")

@@ -64,6 +64,10 @@ class Gateway:
         self.simulator = simulator
         self.account: Account | None = None
 
+    def receives(self) -> bool:
+        """Whether anything has been sent to the one who is connected."""
+        return self.account is not None and len(self.account.log.records) > 0
+
     async def watch(self) -> None:
         """Note how much has been sent, again and again."""
         while True:
@@ -147,13 +151,14 @@ class Killed(NamedTuple):
 
 def record_and_kill(
     served: Gateway, lake: Path, before: Killed | None, how: signal.Signals, *, sealer: bool
-) -> tuple[Killed, dict | None]:
+) -> tuple[Killed, dict[str, float] | None]:
     """Start a recorder, let it recover what the one before left, and end it; with the account of that one before."""
     known = served.account
     recorder = start(served.simulator.api, lake)
     try:
-        wait_until(lambda: served.account is not known and len(served.account.log.records) > 0, "no connection")
+        wait_until(lambda: served.account is not known and served.receives(), "no connection")
         account = served.account
+        assert account is not None
         checked = None
         if before is not None:
             wait_until(lambda: md.open_lake(lake).session(before.session_id).status == "recovered", "no recovery")

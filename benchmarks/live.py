@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from capture import program
+from inputs import TAPE
 
 import mdcapture as md
 from mdcapture.capture.events import EventDecoder
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     Make = Callable[[], Estimator[Any]]
 
-TAPE = Path(__file__).resolve().parent.parent.parent / "shared" / "tapes" / "es_20231225.ndjson.zst"
 MODEL = MicroPrice(0.25, np.zeros((2, 9)), np.zeros((2, 9)), 1)
 MAKE: Mapping[str, Make] = {
     **ESTIMATORS,

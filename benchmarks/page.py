@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 import polars as pl
 
 from mdcapture.charts.drawing import save
 
+if TYPE_CHECKING:
+    from figures import Result
+
 FOLDER = Path(__file__).resolve().parent
 DOCS = FOLDER.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 CHART = DOCS / "images" / "benchmarks.svg"
-
-Result = dict[str, Any]
 
 
 def number(value: float | None) -> str:
@@ -55,31 +56,37 @@ def table(results: list[Result]) -> str:
 
 
 def distance(result: Result) -> float | None:
-    """How many times better than its goal a figure is."""
+    """How many times better than its goal a figure is; nothing where one of them is zero."""
     if "goal" not in result:
         return None
     sign, bound = result["goal"].split()[:2]
-    measured = result.get("ratio", result["value"])
-    return measured / float(bound) if sign == "≥" else float(bound) / measured
+    measured, goal = result.get("ratio", result["value"]), float(bound)
+    if not measured or not goal:
+        return None
+    return measured / goal if sign == "≥" else goal / measured
 
 
-def chart(results: list[Result]) -> alt.Chart:
+def chart(results: list[Result]) -> alt.LayerChart:
     """Each figure's distance from its goal."""
     rows = [
         {"figure": f"{result['figure']} · {result.get('beside', '')}".rstrip(" ·"), "better": better}
         for result in results
         if (better := distance(result)) is not None
     ]
-    bars = alt.Chart(pl.DataFrame(rows).to_arrow()).encode(y=alt.Y("figure:N", sort=None, title=None))
+    bars = alt.Chart(pl.DataFrame(rows).to_arrow()).encode(
+        y=alt.Y("figure:N", sort=None, title=None, axis=alt.Axis(labelLimit=500))
+    )
     scale = alt.Scale(type="log")
-    return (
+    drawn = alt.layer(
         bars.mark_point(filled=True, size=60).encode(
             x=alt.X("better:Q", scale=scale, title="times better than its goal (right of 1: met)"),
             color=alt.condition("datum.better >= 1", alt.value("#2a7f9e"), alt.value("#c8553d")),
             shape=alt.condition("datum.better >= 1", alt.value("circle"), alt.value("cross")),
-        )
-        + alt.Chart(pl.DataFrame({"at": [1.0]}).to_arrow()).mark_rule(strokeDash=[4, 3]).encode(x="at:Q")
+        ),
+        alt.Chart(pl.DataFrame({"at": [1.0]}).to_arrow()).mark_rule(strokeDash=[4, 3]).encode(x="at:Q"),
     ).properties(width=420)
+    assert isinstance(drawn, alt.LayerChart)
+    return drawn
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 from capture import program
 from figures import Figure, say
@@ -172,9 +173,9 @@ def recorded(address: str, seconds: float, core: int) -> float:
             psutil.Process(recorder.pid).cpu_affinity([core])
             captured = json.loads(recorder.communicate()[0])
         session = md.open_lake(folder).session()
-        recv_ns = session.messages().select("recv_ns").collect()["recv_ns"]
+        recv_ns = session.messages().select("recv_ns").collect()["recv_ns"].to_numpy()
         assert len(recv_ns) == captured["messages"]
-        return len(recv_ns) / ((recv_ns.max() - recv_ns.min()) / 1e9)
+        return len(recv_ns) / (float(np.ptp(recv_ns)) / 1e9)
 
 
 def peer(address: str, seconds: float, core: int) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from inputs import market_records
 from mdcapture.interop.importing import import_records
 from mdcapture.lake.seal import seal
 from mdcapture.lake.writer import open_session
-from mdcapture.session import open_lake
+from mdcapture.session import Lake, open_lake
 
 if TYPE_CHECKING:
     from inputs import Record
@@ -37,6 +38,11 @@ def write(session: OpenSession, records: list[Record]) -> None:
         for recv_ns, record in records[start : start + BLOCK]:
             session.journal.append(recv_ns, 1, [record])
         session.journal.flush()
+
+
+def answer(lake: Lake, query: str) -> list[tuple[object, ...]]:
+    """The rows of a query."""
+    return lake.sql(query).fetchall()
 
 
 def main() -> None:
@@ -60,8 +66,8 @@ def main() -> None:
             for name, query in QUERIES.items():
                 timings = interleaved(
                     chosen.repeats,
-                    running=lambda query=query: lakes["running"].sql(query).fetchall(),
-                    sealed=lambda query=query: lakes["sealed"].sql(query).fetchall(),
+                    running=partial(answer, lakes["running"], query),
+                    sealed=partial(answer, lakes["sealed"], query),
                 )
                 ours, theirs = (1e3 * timings[which].median_s for which in ("running", "sealed"))
                 say(

@@ -1,6 +1,7 @@
 """Build the documentation's site: the pages of docs/, what the program knows of itself, and the library's docstrings.
 
-    python docs/site/build.py [FOLDER]     writes site/, or FOLDER, which can be opened without a server
+    python docs/site/build.py [FOLDER]     writes site/, or FOLDER, which opens without a server
+    python -m http.server -d site          for its search, which wants one
 
 The pages are put together in a temporary folder, so that nothing generated lies beside what is written by hand. A dead
 link or anchor, a name that the docstrings can't resolve, and a page that the contents do not list end the build.

@@ -206,9 +206,8 @@ def _declared(name: str) -> tuple[str, str]:
         said = metadata(name)
     except PackageNotFoundError:  # an extra that this Python can't have
         return "see the package", ""
-    return said["License-Expression"] or _licence(said.get_all("Classifier", []), said["License"]), said[
-        "Summary"
-    ] or ""
+    licence = said.get("License-Expression") or _licence(said.get_all("Classifier", []), said.get("License"))
+    return licence, said.get("Summary") or ""
 
 
 def _licence(classifiers: list[str], text: str | None) -> str:

@@ -6,13 +6,17 @@ import io
 import json
 import re
 import shutil
+import socket
 import sys
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from lake_builder import record, recording, trade
+from lake_builder import START_NS, record, recording, trade
 from pages import ROOT, generated_pages
 from programs import simulator
 from tapes import CONTRACT, records, write_tape
@@ -26,7 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE = ROOT / "docs/reference/errors.md"
-SECTIONS = {"Yours": (2, 3, 5), "The gateway's": (4, 5), "The files'": (6,)}
+SECTIONS = {"Yours": (2, 3, 5), "The gateway's": (4, 5), "The files'": (6,), "A database's": (7,)}
+SQLITE = ("sql", "--dialect", "sqlite")
+ONCE = ("--set", "reconnect_attempts=1", "--set", "reconnect_first_s=0.1")
+NOBODY = "http://127.0.0.1:9"
+"""The port of a service that nobody runs: connections to it are refused at once."""
 
 
 class Place(NamedTuple):
@@ -50,6 +58,10 @@ class Place(NamedTuple):
     def ask(self, *arguments: str) -> tuple[int, str]:
         """Run a command on the lake."""
         return self.run(*arguments, "--lake", str(self.lake))
+
+    def export(self, target: str, *arguments: str) -> tuple[int, str]:
+        """Export the lake's session."""
+        return self.ask("export", "latest", "-o", target, *arguments)
 
     def capture(self, *arguments: str) -> tuple[int, str]:
         """Begin a capture into a new lake."""
@@ -161,24 +173,78 @@ def _other_database(place: Place) -> str:
     return str(path)
 
 
-def _not_a_gateway(place: Place) -> tuple[int, str]:
-    from functools import partial  # noqa: PLC0415  # for this one
-    from http.server import BaseHTTPRequestHandler, HTTPServer  # noqa: PLC0415
-    from threading import Thread  # noqa: PLC0415
+@contextmanager
+def _answering(status: int, body: bytes) -> Iterator[int]:
+    """A web server that says the same to all; gives its port."""
 
-    class Shop(BaseHTTPRequestHandler):
+    class Same(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.send_response(200)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
             self.end_headers()
-            self.wfile.write(b"<html>Welcome</html>")
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815  # its names are those of http.server
 
         def log_message(self, *_: object) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Shop) as server:
+    with HTTPServer(("127.0.0.1", 0), Same) as server:
         Thread(target=partial(server.serve_forever, poll_interval=0.05), daemon=True).start()
-        result = place.run("contracts", "MNQ", "--gateway", f"http://127.0.0.1:{server.server_port}")
+        yield server.server_port
         server.shutdown()
-    return result
+
+
+def answered(place: Place, status: int, body: bytes = b"{}") -> tuple[int, str]:
+    """What a gateway that answers so does to a command."""
+    with _answering(status, body) as port:
+        return place.run("contracts", "MNQ", "--gateway", f"http://127.0.0.1:{port}")
+
+
+def no_web_server(place: Place) -> tuple[int, str]:
+    def talk() -> None:
+        client, _ = server.accept()
+        with client:
+            client.recv(65536)
+            client.sendall(b"220 mail.example ESMTP\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=talk, daemon=True).start()
+        return place.run("contracts", "MNQ", "--gateway", f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+def no_hub(place: Place) -> tuple[int, str]:
+    with _answering(200, b"Welcome") as port:
+        hub = ("--hub", f"ws://127.0.0.1:{port}/hubs/market")
+        return place.capture("--contract", CONTRACT, *hub, *ONCE)
+
+
+def listening(place: Place) -> tuple[int, str]:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        return place.run("simulate", "--port", str(other.getsockname()[1]))
+
+
+def empty(place: Place, *arguments: str) -> tuple[int, str]:
+    """Ask a lake whose session holds nothing."""
+    record(place.folder / "empty")
+    return place.run(*arguments, "--lake", str(place.folder / "empty"))
+
+
+def two_of_a_kind(place: Place) -> tuple[int, str]:
+    for second in range(2):
+        record(place.folder / "two", trade(), start_ns=START_NS + second * 1_000_000_000)
+    return place.run("analyze", "session_2023", "--lake", str(place.folder / "two"))
+
+
+def twice_imported(place: Place) -> tuple[int, str]:
+    tape = _tape(place)
+    place.run("import", tape, "--lake", "new")
+    return place.run("import", tape, "--lake", "new")
+
+
+def without_its_library(place: Place) -> tuple[int, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "xlsxwriter", None)  # as where it is not installed
+        return place.export("figures.xlsx", "--query", "select 1")
 
 
 PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
@@ -194,11 +260,22 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
     "the API key's file … can't be read": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", "nowhere", p),
     "the API key's file … is empty": lambda p: in_the_environment("MDCAPTURE_API_KEY_FILE", p.written("key", "\n"), p),
     "… is no gateway's address": lambda p: p.capture("--contract", "MNQ", "--gateway", "ftp://gateway"),
+    "--gateway …: did you mean …?": lambda p: p.capture("--contract", "MNQ", "--gateway", "topstpx"),
+    "the address holds a password": lambda p: p.run("sessions", "--lake", "postgresql://me:secret@host/database"),
+    "the URL of … holds a secret": lambda p: p.run("sessions", "--lake", "s3://key:secret@bucket/lake"),
     "roll_zone: there is no time zone …": lambda p: p.capture("--contract", CONTRACT, "--set", "roll_zone=Chicago"),
     "--json and --format … exclude each other": lambda p: p.ask("sessions", "--json", "--format", "csv"),
     "can't open …": lambda p: p.run("sessions", "--lake", "nowhere"),
+    "there is no lake at …": lambda p: p.run("health", "--lake", "nowhere"),
+    "… names no bucket": lambda p: p.run("sessions", "--lake", "s3://"),
+    "… can't be reached: …; write s3://bucket/prefix": lambda p: p.run("sessions", "--lake", "foo://bar"),
+    "a lake is recorded in a folder": lambda p: p.capture("--contract", "MNQ", "--lake", "s3://bucket/lake"),
+    "this needs a lake in a folder": lambda p: p.run("prune", "--older-than", "1d", "--lake", "s3://bucket/lake"),
     "no session … in …": lambda p: p.ask("analyze", "session_19"),
     "… holds no session yet": nothing_there,
+    "… holds no message yet": lambda p: empty(p, "analyze"),
+    "… begins the names of … sessions": two_of_a_kind,
+    "no session is being recorded in …": lambda p: p.ask("health"),
     "there is no contract … here": lambda p: p.ask("analyze", "--contract", "NOPE"),
     "no contract … here": lambda p: raised(lambda: md.open_lake(p.lake).trades("NOPE")),
     "… is no active contract that the gateway knows": lambda p: p.capture("--contract", "CON.F.US.XXX.Z26"),
@@ -206,27 +283,88 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
     "The views are …": lambda p: p.ask("sql", "from tardes"),
     "this can't be read as SQLite's SQL": lambda p: p.ask("sql", "--dialect", "sqlite", "SELECT FROM WHERE ("),
     "the lake is only read here": lambda p: p.ask("sql", "--dialect", "sqlite", "DELETE FROM trades"),
+    "no such table: …; there are …": lambda p: p.ask(*SQLITE, "SELECT * FROM tardes"),
+    "one statement at a time": lambda p: p.ask(*SQLITE, "SELECT 1; SELECT 2"),
+    "… has no counterpart here": lambda p: p.ask(
+        *SQLITE, "SELECT datetime(received_timestamp, 'localtime') FROM trades"
+    ),
+    "json_extract takes one path here": lambda p: p.ask(
+        *SQLITE, "SELECT json_extract(raw_data, '$.a', '$.b') FROM trades"
+    ),
+    "the statement has … parameters, and … values were given": lambda p: p.ask(*SQLITE, "SELECT ? FROM trades"),
     "there is no metric …": lambda p: p.ask("analyze", "--metric", "sharpe"),
     "nothing lies from … to … in this session": lambda p: p.ask("analyze", "--from", "2030-01-01T00:00"),
+    "no regular trading hours lie within these times": lambda p: p.ask("analyze", "--regular-hours"),
+    "an interval is longer than nothing": lambda p: p.ask("analyze", "--every", "0"),
     "… is no time": lambda p: p.ask("analyze", "--from", "noon"),
+    "write a time as …": lambda p: p.export("trades.csv", "--table", "trades", "--from", "noon"),
+    "--cluster needs --all": lambda p: p.ask("analyze", "--cluster", "tcp://127.0.0.1:9"),
+    "no Dask scheduler answers at …": lambda p: p.ask("analyze", "--all", "--cluster", "tcp://127.0.0.1:9"),
+    "--all is of all contracts and times": lambda p: p.ask(
+        "report", "--all", "--from", "2023-12-25", "-o", "lake.html"
+    ),
+    "name the sessions, or take --all": lambda p: p.ask("compare"),
+    "one session has nothing to be compared with": lambda p: p.ask("compare", "latest"),
+    "a chart is of one metric": lambda p: p.ask("history", "trades", "volume", "-o", "chart.svg"),
+    "--stats …: it is one of …": lambda p: p.capture("--contract", "MNQ", "--stats", "loud"),
     "there is no time zone …": lambda p: p.ask("plot", "price", "--zone", "Chicago"),
     "a chart is written as .png, .svg or .html": lambda p: p.ask("plot", "price", "-o", "price.bmp"),
     "choose one of … with --format": lambda p: p.ask("export", "latest", "-o", "trades.txt", "--table", "trades"),
+    "… is compressed in itself": lambda p: p.export("trades.xlsx.gz", "--table", "trades"),
+    "goes to standard output": lambda p: p.export("-", "--format", "duckdb"),
+    "… is a folder of files: name one": lambda p: p.export("-", "--format", "hftbacktest"),
+    "… takes books and trades": lambda p: p.export("hft", "--format", "hftbacktest", "--table", "trades"),
+    "a query chooses its own tables": lambda p: p.export("x.csv", "--query", "from trades", "--table", "trades"),
+    "bars are a table of their own": lambda p: p.export("bars.csv", "--bars", "1m", "--table", "trades"),
+    "no table … to export as …": lambda p: p.export("x.csv", "--table", "tardes"),
+    "a sum does not fit 64 bits": lambda p: p.export("x.csv", "--query", f"select {2**64}::hugeint as lots"),
+    "no messages here: nothing to export": lambda p: empty(
+        p, "export", "latest", "-o", "hft", "--format", "hftbacktest"
+    ),
+    "dbn has … levels a side": lambda p: p.export("dbn", "--format", "dbn", "--levels", "20"),
+    "… needs the extra: pip install …": without_its_library,
     "… exists: a whole export goes to a folder of its own": lambda p: p.ask("export", "latest", "-o", str(p.lake)),
     "nothing says what to remove": lambda p: p.ask("prune"),
     "nobody is there to be asked": lambda p: p.ask("prune", "--older-than", "1s"),
     "… and the lake … are within each other": lambda p: p.ask("backup", str(p.lake / "copy")),
+    "nothing says where to publish to": lambda p: p.ask("publish"),
+    "no session was captured for …": lambda p: p.ask("publish", "--to", "postgresql://127.0.0.1:9/market"),
     "there is no tape …": lambda p: p.run("import", "nowhere.ndjson"),
     "… no line of a tape …": lambda p: p.run("import", p.written("tape", "1 {}\nnonsense\n"), "--lake", "new"),
     "there is no message on the tape …": lambda p: p.run("import", p.written("tape", ""), "--lake", "new"),
+    "… is in the lake already, as …": twice_imported,
+    "… can't be read as a SQLite file": lambda p: p.run(
+        "import", p.written("bad.db", "SQLite format 3\0 and nothing more"), "--lake", "new"
+    ),
     "… has none of the tables …": lambda p: p.run("import", _other_database(p), "--lake", "new"),
     "no fault: …": lambda p: p.run("simulate", "--fault", "flood"),
     "no speed: …": lambda p: p.run("simulate", "--speed", "fast"),
+    "the local gateway plays a tape or a session, not both": lambda p: p.ask(
+        "simulate", "--tape", "market.ndjson", "--session", "latest"
+    ),
+    "the local gateway has no contract …": lambda p: p.run("simulate", "--contract", "XXX"),
+    "can't listen at …": listening,
     "a recorder captures once": twice,
-    "no connection to …": lambda p: p.run("contracts", "MNQ", "--gateway", "http://127.0.0.1:9"),
+    "no connection to …": lambda p: p.run("contracts", "MNQ", "--gateway", NOBODY),
+    "the name of … can't be resolved": lambda p: p.run("contracts", "MNQ", "--gateway", "https://nowhere.invalid"),
+    "no trusted TLS connection to …": lambda p: p.run(
+        "contracts", "MNQ", "--gateway", p.gateway.replace("http", "https")
+    ),
+    "given up after … tries in a row": lambda p: p.capture("--contract", CONTRACT, "--gateway", NOBODY, *ONCE),
+    "is in trouble or under maintenance": lambda p: answered(p, 503),
+    "too many requests": lambda p: answered(p, 429),
     "the gateway refuses …": lambda p: in_the_environment("MDCAPTURE_API_KEY", "wrong", p),
-    "… answers with something else than the gateway's JSON": _not_a_gateway,
+    "… answers with something else than the gateway's JSON": lambda p: answered(p, 200, b"<html>Welcome</html>"),
+    "… answers with something else than HTTP": no_web_server,
+    "is this the gateway's address?": lambda p: answered(p, 404),
+    "… gave no token": lambda p: answered(p, 200, b'{"success": true, "errorCode": 0}'),
+    "… is no WebSocket server": no_hub,
     "can't write …": lambda p: p.run("import", _tape(p), "--lake", str(Path(p.written("file", "")) / "lake")),
+    "… can't be written: …": lambda p: p.ask("plot", "price", "-o", "nowhere/price.png"),
+    "log_file: … can't be written": lambda p: p.capture("--contract", "MNQ", "--log-file", "nowhere/log"),
+    "less than disk_stop_mb": lambda p: p.capture(
+        "--contract", CONTRACT, "--set", "disk_stop_mb=1e12", "--set", "memory_check_s=0.1"
+    ),
     "… is held by process …": held_by_another,
     "a sealed file is missing": lambda p: p.run(
         "sql", "from trades", "--lake", str(p.damaged("trades/*/*/*.parquet", Path.unlink))
@@ -241,6 +379,9 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
         "simulate", "--session", "latest", "--once", "--lake", str(p.damaged("messages/*/*/*", flipped))
     ),
     "… has not ended": unfinished,
+    "see that the server runs and can be reached": lambda p: p.run(
+        "sessions", "--lake", "postgresql://me@127.0.0.1:9/market"
+    ),
 }
 
 

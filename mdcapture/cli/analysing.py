@@ -185,12 +185,13 @@ def report(
     writable(output)
     command = shlex.join(["mdcapture", *sys.argv[1:]])
     if everything:
-        from mdcapture.report.lake import lake_report
-        from mdcapture.session import open_lake
-
         _check_all(session)
         if contract or start or end or regular_hours:
             raise UsageError("--all is of all contracts and times: nothing was computed")
+
+        from mdcapture.report.lake import lake_report
+        from mdcapture.session import open_lake
+
         with counting("sessions") as progress:
             text = lake_report(open_lake(lake_name(lake)), zone=zone, command=command, progress=progress)
     else:

@@ -87,7 +87,7 @@ def _chunks(source: str | Path) -> Iterator[bytes]:
             while chunk := stream.read1(_CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError as error:
-        raise NotFoundError(f"there is no tape {_name(source)}") from error
+        raise NotFoundError(f"there is no file {_name(source)}") from error
     except OSError as error:
         raise UsageError(f"{_name(source)} can't be read as a tape: {error}") from error
 

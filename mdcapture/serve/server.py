@@ -15,6 +15,7 @@ What goes wrong is answered as {"error": …}, or as a line of text where a pers
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -87,7 +88,8 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise UsageError(f"can't listen at {host}:{port} ({error.strerror}): choose another --port, or 0") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(f"can't listen at {host}:{port} ({why}): choose another --port, or 0") from error
 
 
 class _Site:

@@ -19,6 +19,7 @@ import contextlib
 import heapq
 import json
 import math
+import os
 import signal
 import sys
 from datetime import UTC, datetime
@@ -272,8 +273,9 @@ class Simulator:
         try:
             await self._site.start()
         except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
             raise UsageError(
-                f"can't listen at {self._config.host}:{self._port}: {error}. Another port, or 0 for any"
+                f"can't listen at {self._config.host}:{self._port} ({why}): choose another, or 0"
             ) from error
         self._port = self._runner.addresses[0][1]
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host

@@ -329,7 +329,7 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
     "… and the lake … are within each other": lambda p: p.ask("backup", str(p.lake / "copy")),
     "nothing says where to publish to": lambda p: p.ask("publish"),
     "no session was captured for …": lambda p: p.ask("publish", "--to", "postgresql://127.0.0.1:9/market"),
-    "there is no tape …": lambda p: p.run("import", "nowhere.ndjson"),
+    "there is no file …": lambda p: p.run("import", "nowhere.ndjson"),
     "… no line of a tape …": lambda p: p.run("import", p.written("tape", "1 {}\nnonsense\n"), "--lake", "new"),
     "there is no message on the tape …": lambda p: p.run("import", p.written("tape", ""), "--lake", "new"),
     "… is in the lake already, as …": twice_imported,

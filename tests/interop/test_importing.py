@@ -172,7 +172,7 @@ def test_a_tape_with_nothing_on_it_is_an_error_and_leaves_no_session(tmp_path: P
 
 
 def test_a_tape_that_is_not_there_is_not_found(tmp_path: Path):
-    with pytest.raises(NotFoundError, match="there is no tape"):
+    with pytest.raises(NotFoundError, match="there is no file"):
         import_tape(str(tmp_path / "tape"), tmp_path / "lake")
 
 

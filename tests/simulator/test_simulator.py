@@ -690,7 +690,7 @@ def test_wrong_options_are_refused_before_anything_starts(tmp_path: Path):
     (tmp_path / "no.tape").write_text("hello\n")
     for options, message in [
         ({"tape": str(tmp_path / "no.tape")}, "line 1: no line of a tape"),
-        ({"tape": "/nowhere"}, "no tape"),
+        ({"tape": "/nowhere"}, "no file"),
         ({"contracts": ("XYZ",)}, "no contract 'XYZ'"),
         ({"rate": 0.0}, "must be positive"),
         ({"faults": ("explode",)}, "no fault: 'explode'"),

@@ -2,12 +2,15 @@
 
 The loop hands over a batch at each flush of the journal, and forgets it. A thread decodes it, counts it, and calls the
 handlers. When the thread is slower than the market, batches pass it by, and are counted: the journal has them all.
+Without handlers there are only statistics to keep: the thread then looks a few times a second, and takes many batches
+as one, for half of the recorder's work would be to wake it for each.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -16,7 +19,7 @@ from mdcapture.capture.events import DepthEvent, EventDecoder, QuoteEvent, Sessi
 from mdcapture.lake.schema import Incident, IncidentKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mdcapture.capture.events import Event
     from mdcapture.lake.schema import SignalRow
@@ -25,6 +28,9 @@ __all__ = ["Feed", "MessageBatch"]
 
 _STREAM: Final[dict[type, str]] = {QuoteEvent: "quotes", TradeEvent: "trades", DepthEvent: "depth"}
 _LAGS: Final = 1000
+_PAUSE_S: Final = 0.2
+_PAUSE_S_BY_CAPACITY: Final = 0.0002
+"""A pause must not fill the queue: there are some hundred batches a second."""
 
 
 class MessageBatch(NamedTuple):
@@ -66,6 +72,7 @@ class Feed:
         self._closed = False
         self._failed: set[Callable[..., object]] = set()
         self._queue: queue.Queue[MessageBatch | Incident | threading.Event | None] = queue.Queue(capacity)
+        self._pause_s = min(_PAUSE_S, _PAUSE_S_BY_CAPACITY * capacity)
         self._decoder = EventDecoder()
         self._session_id = ""
         self._thread = threading.Thread(target=self._run, name="mdcapture-feed", daemon=True)
@@ -139,8 +146,24 @@ class Feed:
         self._closed = True
         self.clear()
 
-    def _run(self) -> None:
+    def _items(self) -> Iterator[MessageBatch | Incident | threading.Event]:
+        """What was put, in its order, until the end."""
         while (item := self._queue.get()) is not None:
+            if self._handlers or self._listeners or not isinstance(item, MessageBatch):
+                yield item
+                continue
+            time.sleep(self._pause_s)
+            waiting: list[MessageBatch | Incident | threading.Event | None] = [item]
+            with suppress(queue.Empty):
+                while True:
+                    waiting.append(self._queue.get_nowait())
+            for item in _joined(waiting):
+                if item is None:
+                    return
+                yield item
+
+    def _run(self) -> None:
+        for item in self._items():
             if isinstance(item, Incident):
                 self._decoder.incident(item)
                 self._forget_quotes(item)
@@ -198,3 +221,28 @@ class Feed:
             self._failed.add(handler)
             name = getattr(handler, "__qualname__", repr(handler))
             self._report(f"the handler {name} is called no more, it raised {type(error).__name__}: {error}")
+
+
+def _joined(
+    items: Iterable[MessageBatch | Incident | threading.Event | None],
+) -> Iterator[MessageBatch | Incident | threading.Event | None]:
+    """The same, with messages that follow each other in one batch."""
+    before: MessageBatch | None = None
+    for item in items:
+        if before is not None:
+            if isinstance(item, MessageBatch) and _follows(item, before):
+                before.recv_ns.extend(item.recv_ns)
+                before.records.extend(item.records)
+                continue
+            yield before
+            before = None
+        if isinstance(item, MessageBatch):
+            before = MessageBatch(item.session_id, item.first_seq, list(item.recv_ns), list(item.records))
+        else:
+            yield item
+    if before is not None:
+        yield before
+
+
+def _follows(batch: MessageBatch, before: MessageBatch) -> bool:
+    return batch.session_id == before.session_id and batch.first_seq == before.first_seq + len(before.records)

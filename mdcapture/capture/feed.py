@@ -28,6 +28,8 @@ __all__ = ["Feed", "MessageBatch"]
 
 _STREAM: Final[dict[type, str]] = {QuoteEvent: "quotes", TradeEvent: "trades", DepthEvent: "depth"}
 _LAGS: Final = 1000
+_JOINED: Final = 1000
+"""Messages that are decoded as one: the thread that journals waits for the interpreter while they are."""
 _PAUSE_S: Final = 0.2
 _PAUSE_S_BY_CAPACITY: Final = 0.0002
 """A pause must not fill the queue: there are some hundred batches a second."""
@@ -245,4 +247,5 @@ def _joined(
 
 
 def _follows(batch: MessageBatch, before: MessageBatch) -> bool:
-    return batch.session_id == before.session_id and batch.first_seq == before.first_seq + len(before.records)
+    count = len(before.records)
+    return batch.session_id == before.session_id and batch.first_seq == before.first_seq + count and count < _JOINED

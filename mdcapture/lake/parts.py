@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Self
@@ -25,6 +26,9 @@ _MOST_THREADS: Final = 4
 _PARTS_A_THREAD: Final = 100
 """Two threads compress and read back; more only take memory, but where parts are small they wait for the disk."""
 
+_AHEAD: Final = 8
+"""Pieces that may wait while a row group is written: else whoever decodes them would wait for each."""
+
 _FULL_BYTES: Final = 128 * 1024 * 1024
 
 
@@ -42,7 +46,7 @@ class Parts:
         self._root = root
         self._manifest = manifest
         self._thread = ThreadPoolExecutor(1)
-        self._adding: Future[None] | None = None
+        self._adding: deque[Future[None]] = deque()
         self._parts: list[Part] = []
         self._before_bytes = pa.total_allocated_bytes()
         self._newest: dict[tuple[str, str | None], Part] = {}
@@ -70,8 +74,8 @@ class Parts:
         Raises:
             StorageError: The disk refused those before.
         """
-        self._wait()
-        self._adding = self._thread.submit(self._add, tables)
+        self._wait(_AHEAD - 1)
+        self._adding.append(self._thread.submit(self._add, tables))
 
     def publish(self) -> list[SealedFile]:
         """Finish all parts.
@@ -87,9 +91,9 @@ class Parts:
         with ThreadPoolExecutor(min(_MOST_THREADS, 2 + len(self._parts) // _PARTS_A_THREAD)) as threads:
             return list(threads.map(Part.publish, self._parts))
 
-    def _wait(self) -> None:
-        if self._adding is not None:
-            self._adding.result()
+    def _wait(self, most: int = 0) -> None:
+        while len(self._adding) > most:
+            self._adding.popleft().result()
 
     def _add(self, tables: Mapping[str, pa.Table]) -> None:
         for name, table in tables.items():

@@ -28,9 +28,12 @@ __all__ = ["Feed", "MessageBatch"]
 
 _STREAM: Final[dict[type, str]] = {QuoteEvent: "quotes", TradeEvent: "trades", DepthEvent: "depth"}
 _LAGS: Final = 1000
-_JOINED: Final = 1000
-"""Messages that are decoded as one: the thread that journals waits for the interpreter while they are."""
-_PAUSE_S: Final = 0.2
+_LARGE: Final = 20
+"""A batch of so many messages is worth its own decoding; and to let more of them come together would make the thread
+that journals wait for the interpreter."""
+
+_JOINED: Final = 250
+_PAUSE_S: Final = 0.1
 _PAUSE_S_BY_CAPACITY: Final = 0.0002
 """A pause must not fill the queue: there are some hundred batches a second."""
 
@@ -151,7 +154,8 @@ class Feed:
     def _items(self) -> Iterator[MessageBatch | Incident | threading.Event]:
         """What was put, in its order, until the end."""
         while (item := self._queue.get()) is not None:
-            if self._handlers or self._listeners or not isinstance(item, MessageBatch):
+            large = not isinstance(item, MessageBatch) or len(item.records) >= _LARGE
+            if large or self._handlers or self._listeners:
                 yield item
                 continue
             time.sleep(self._pause_s)

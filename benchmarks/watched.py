@@ -72,7 +72,7 @@ class Watchers:
 def main() -> None:
     """Print the figures, with and without."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=int, default=20_000, help="messages a second")
+    parser.add_argument("--rate", type=int, default=23_500, help="messages a second")
     parser.add_argument("--contracts", type=int, default=20)
     parser.add_argument("--duration", type=float, default=60.0, help="seconds")
     parser.add_argument("--query", action="store_true", help=f"ask the SQL box each {QUERY_EVERY_S:g} s, too")

@@ -124,7 +124,7 @@ def slow_states(steps: Iterable[Step]) -> list[tuple[int, int, dict[str, float |
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(steps=STEPS)
 @example(steps=[Incident("subscribing", None, None, 1, None)])
 @example(steps=[(1, b"garbage"), Incident("subscribing", None, ES, 1, None), (2, b"garbage")])
@@ -137,7 +137,7 @@ def test_the_state_of_quotes_is_what_a_dictionary_gives(steps: list[Step]):
     assert states == slow_states(steps)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(steps=STEPS, ends=st.sets(st.integers(0, 20), max_size=4), anew=st.booleans())
 def test_any_cut_gives_the_same_rows(steps: list[Step], ends: set[int], *, anew: bool):
     whole = decoded(steps)

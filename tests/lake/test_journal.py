@@ -106,7 +106,7 @@ def test_any_cut_of_a_segment_gives_a_prefix_and_says_what_is_torn(steps: list[o
         assert whole == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_flipped_bit_costs_its_block_alone_and_is_told(data: st.DataObject):
     blocks = [(number, 1 + number % 2, [b"record %d" % number, b"MDB1 in a record"]) for number in range(6)]

@@ -96,7 +96,7 @@ def test_features_do_not_depend_on_the_pieces_that_a_session_is_read_in(market: 
     assert_frame_equal(whole, pieced, rel_tol=1e-9, abs_tol=0)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(kept=st.integers(20, 700), seed=st.integers(1, 3), levels=st.sampled_from([1, 3]))
 @example(kept=625, seed=2, levels=1)  # the other market has ended by then
 def test_changing_the_future_changes_no_feature(kept: int, seed: int, levels: int):

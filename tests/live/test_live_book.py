@@ -64,7 +64,7 @@ def streams(of_kinds: SearchStrategy[int | None]) -> SearchStrategy[list[list[En
     return st.lists(st.lists(st.tuples(of_kinds, prices, sizes), min_size=1, max_size=6), min_size=1, max_size=25)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.one_of(streams(kinds), streams(st.sampled_from([3, 4, 6, 9, 10]))),
     st.sampled_from([None, 0.25]),
@@ -126,7 +126,7 @@ def test_the_live_book_is_the_batch_book_on_the_tape(shared: Path, tmp_path: Pat
     assert not book.odd
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(streams(kinds))
 def test_no_view_is_crossed_and_levels_are_in_order(messages: list[list[Entry]]):
     book = Book()

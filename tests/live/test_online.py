@@ -232,7 +232,7 @@ def messages_of(market: Session) -> list[list[Event]]:
 PLACES = st.integers(0, 2999)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(1, 3000),
     cuts=st.lists(PLACES, max_size=5),
@@ -289,7 +289,7 @@ def odd_events(seq: int, recv_ns: int, content: tuple[Any, ...]) -> list[Event]:
     raise AssertionError
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(waits, contents), min_size=1, max_size=60))
 def test_live_metrics_equal_the_batch_metrics_on_odd_streams(told: list[tuple[int, tuple[Any, ...]]]):
     """Missing and crossed sides, trades of no side or volume, many messages at one time, times right on the grid."""

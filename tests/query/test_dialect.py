@@ -188,7 +188,7 @@ def expressions() -> st.SearchStrategy[str]:
     return st.one_of(number, as_text.map(lambda two: two[0].format(two[1])), texts.flatmap(made_of_text))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(expressions())
 def test_any_expression_gives_what_sqlite_gives(both: Both, expression: str):
     both.agree(f"SELECT {expression} AS x FROM trades ORDER BY seq, pos LIMIT 20")  # noqa: S608

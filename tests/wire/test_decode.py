@@ -233,7 +233,7 @@ MESSAGES = st.fixed_dictionaries(
 ANYTHING = mutated() | MESSAGES | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(records=st.lists(ANYTHING, max_size=6))
 @example(records=[b'{"type":1,"target":"GatewayTrade","arguments":["A",', b"[]]}", TRADE + TRADE])
 @example(records=[b'{"type":1,"target":"GatewayTrade",', b'"arguments":["A",{"price":1,"volume":1}]}', QUOTE + QUOTE])

@@ -53,7 +53,7 @@ def parsed(text: str) -> int | None:
         return None
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(text=PARTS)
 @example("2023-12-25T23:00:00.1068462+00:00")
 @example("1677-09-21T00:12:43.145224192Z")
@@ -62,13 +62,13 @@ def test_it_agrees_with_the_standard_library(text: str):
         assert parsed(text) == slowly(text)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(texts=st.lists(st.none() | PARTS, min_size=1, max_size=4))
 def test_a_column_gives_what_each_text_gives(texts: list[str | None]):
     assert parse_times(texts).to_pylist() == [None if text is None else parsed(text) for text in texts]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(text=PARTS)
 def test_what_arrow_reads_is_read_alike(text: str):
     try:

@@ -6,8 +6,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["ROOT", "WRITTEN", "blocks", "command_lines", "generated_pages"]
+if TYPE_CHECKING:
+    from reference import Raised
+
+__all__ = ["ROOT", "WRITTEN", "blocks", "command_lines", "generated_pages", "raised_by_the_source"]
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,9 +40,21 @@ def _until_the_next(words: list[str]) -> list[str]:
 
 def generated_pages() -> dict[str, str]:
     """Every page of the site by its path, with what the program knows of itself filled in."""
-    folder = str(ROOT / "docs/site")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    _find_scripts()
     from build import pages  # noqa: PLC0415  # a script, found only now
 
     return pages()
+
+
+def raised_by_the_source() -> list[Raised]:
+    """Every message of an error that the package's source holds."""
+    _find_scripts()
+    from reference import raised  # noqa: PLC0415  # likewise
+
+    return raised()
+
+
+def _find_scripts() -> None:
+    folder = str(ROOT / "docs/site")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -13,28 +14,41 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from traceback import walk_tb
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from lake_builder import START_NS, record, recording, trade
-from pages import ROOT, generated_pages
+from pages import ROOT, generated_pages, raised_by_the_source
 from programs import simulator
+from refused import REFUSED
 from tapes import CONTRACT, records, write_tape
 
 import mdcapture as md
 from mdcapture import errors
 from mdcapture.cli import main
+from mdcapture.gateway.rest import Credentials, RestClient
+from mdcapture.gateway.retry import RetryPolicy
 from mdcapture.lake.locks import hold
+from mdcapture.serve.server import serving
+from mdcapture.wire.signalr import HubProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from reference import Raised
+
+    Question = Callable[[RestClient], Awaitable[object]]
 
 PAGE = ROOT / "docs/reference/errors.md"
-SECTIONS = {"Yours": (2, 3, 5), "The gateway's": (4, 5), "The files'": (6,), "A database's": (7,)}
+SECTIONS = {"Yours": (2, 3, 5), "The gateway's": (4, 5), "The files'": (1, 6), "A database's": (7,)}
+ARGUMENTS = "Arguments of Python functions"
+UNPROVOKED = "Known, and not provoked here"
 SQLITE = ("sql", "--dialect", "sqlite")
 ONCE = ("--set", "reconnect_attempts=1", "--set", "reconnect_first_s=0.1")
 NOBODY = "http://127.0.0.1:9"
 """The port of a service that nobody runs: connections to it are refused at once."""
+_OLD_TRADES = "CREATE TABLE trades (received_timestamp TEXT, contract_id TEXT)"
 
 
 class Place(NamedTuple):
@@ -44,11 +58,11 @@ class Place(NamedTuple):
     folder: Path
     gateway: str
 
-    def run(self, *arguments: str) -> tuple[int, str]:
+    def run(self, *arguments: str, answer: io.StringIO | None = None) -> tuple[int, str]:
         """Run a command in this process; its exit code, and what it said on stderr."""
         said = io.StringIO()
         sys.argv = ["mdcapture", *arguments]
-        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+        with redirect_stderr(said), redirect_stdout(answer or io.StringIO()):
             try:
                 main()
             except SystemExit as end:
@@ -163,12 +177,13 @@ def _tape(place: Place) -> str:
     return str(write_tape(place.folder / "good.ndjson", records(5)))
 
 
-def _other_database(place: Place) -> str:
+def _other_database(place: Place, *statements: str) -> str:
     import sqlite3  # noqa: PLC0415  # for this one
 
     path = place.folder / "other.db"
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE birds (name TEXT)")
+        for statement in statements or ("CREATE TABLE birds (name TEXT)",):
+            connection.execute(statement)
     connection.close()
     return str(path)
 
@@ -198,6 +213,32 @@ def answered(place: Place, status: int, body: bytes = b"{}") -> tuple[int, str]:
     """What a gateway that answers so does to a command."""
     with _answering(status, body) as port:
         return place.run("contracts", "MNQ", "--gateway", f"http://127.0.0.1:{port}")
+
+
+def asked(question: Question, answer: str) -> tuple[int, str]:
+    """What a client says of a gateway that answers every question so, and is asked once."""
+    with _answering(200, f'{{"token": "t", {answer}}}'.encode()) as port:
+        return raised(lambda: asyncio.run(_ask(port, question)))
+
+
+async def _ask(port: int, question: Question, timeout_s: float = 15.0) -> None:
+    url, me, once = f"http://127.0.0.1:{port}", Credentials("me", "demo"), RetryPolicy(attempts=0)
+    async with RestClient(url, me, policy=once, timeout_s=timeout_s) as client:
+        await question(client)
+
+
+def no_answer() -> tuple[int, str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return raised(lambda: asyncio.run(_ask(server.getsockname()[1], RestClient.token, timeout_s=0.1)))
+
+
+def served_from_elsewhere(place: Place) -> tuple[int, str]:
+    async def serve() -> None:
+        async with serving("fsspec+memory://served"):
+            pass
+
+    place.ask("backup", "fsspec+memory://served")
+    return raised(lambda: asyncio.run(serve()))
 
 
 def no_web_server(place: Place) -> tuple[int, str]:
@@ -241,10 +282,38 @@ def twice_imported(place: Place) -> tuple[int, str]:
     return place.run("import", tape, "--lake", "new")
 
 
-def without_its_library(place: Place) -> tuple[int, str]:
+def without(library: str, call: Callable[[], tuple[int, str]]) -> tuple[int, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "xlsxwriter", None)  # as where it is not installed
-        return place.export("figures.xlsx", "--query", "select 1")
+        patch.setitem(sys.modules, library, None)  # as where it is not installed
+        return call()
+
+
+def orphaned(place: Place) -> tuple[int, str]:
+    """A recorder died, and then its manifest was lost."""
+    with recording(place.folder / "open") as session:
+        session.receive(trade())
+    next((session.root / "sessions").glob("*.json")).unlink()
+    return place.run("recover", "--lake", str(session.root))
+
+
+def back_up(place: Place, lake: Path) -> tuple[int, str]:
+    """What is damaged stands in the answer: the other sessions are copied."""
+    answer = io.StringIO()
+    code, _ = place.run("backup", "backup", "--lake", str(lake), answer=answer)
+    return code, answer.getvalue()
+
+
+def changed_copy(place: Place, **values: object) -> tuple[int, str]:
+    """Back the lake up to where the manifest says something else by now."""
+    back_up(place, place.lake)
+    manifest = next(Path("backup").glob("sessions/*.json"))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | values))
+    return back_up(place, place.lake)
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
 
 
 PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
@@ -322,7 +391,9 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
         p, "export", "latest", "-o", "hft", "--format", "hftbacktest"
     ),
     "dbn has … levels a side": lambda p: p.export("dbn", "--format", "dbn", "--levels", "20"),
-    "… needs the extra: pip install …": without_its_library,
+    "… needs the extra: pip install …": lambda p: without(
+        "xlsxwriter", lambda: p.export("figures.xlsx", "--query", "select 1")
+    ),
     "… exists: a whole export goes to a folder of its own": lambda p: p.ask("export", "latest", "-o", str(p.lake)),
     "nothing says what to remove": lambda p: p.ask("prune"),
     "nobody is there to be asked": lambda p: p.ask("prune", "--older-than", "1s"),
@@ -345,6 +416,22 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
     "the local gateway has no contract …": lambda p: p.run("simulate", "--contract", "XXX"),
     "can't listen at …": listening,
     "a recorder captures once": twice,
+    "--all and … exclude each other": lambda p: p.ask("analyze", "session_2023", "--all"),
+    "no …: set it, or put the key into a file": lambda p: in_the_environment("MDCAPTURE_API_KEY", "", p),
+    "a cluster needs Dask": lambda p: without(
+        "distributed", lambda: p.ask("analyze", "--all", "--cluster", "tcp://127.0.0.1:9")
+    ),
+    "nautilus needs NautilusTrader": lambda p: without(
+        "nautilus_trader", lambda: p.export("catalog", "--format", "nautilus")
+    ),
+    "… is not on this machine: only a lake in a folder can be served": served_from_elsewhere,
+    "… can't be read as a tape": lambda p: p.run("import", p.written("tape.zst", "no archive"), "--lake", "new"),
+    "the table … has no …": lambda p: p.run(
+        "import", _other_database(p, "CREATE TABLE trades (price REAL)"), "--lake", "new"
+    ),
+    "row … of … has no time of its arrival": lambda p: p.run(
+        "import", _other_database(p, _OLD_TRADES, "INSERT INTO trades VALUES ('noon', 'ES')"), "--lake", "new"
+    ),
     "no connection to …": lambda p: p.run("contracts", "MNQ", "--gateway", NOBODY),
     "the name of … can't be resolved": lambda p: p.run("contracts", "MNQ", "--gateway", "https://nowhere.invalid"),
     "no trusted TLS connection to …": lambda p: p.run(
@@ -359,6 +446,23 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
     "is this the gateway's address?": lambda p: answered(p, 404),
     "… gave no token": lambda p: answered(p, 200, b'{"success": true, "errorCode": 0}'),
     "… is no WebSocket server": no_hub,
+    "the gateway can't make sense of the request": lambda p: answered(p, 400),
+    "the gateway answers … with errorCode …: try again later": lambda _: asked(
+        RestClient.token, '"success": false, "errorCode": 99'
+    ),
+    "the gateway knows no contract …": lambda _: asked(
+        lambda client: client.contract("CON.F.US.X"), '"success": true, "contracts": []'
+    ),
+    "a bar without a time that can be read": lambda _: asked(
+        lambda client: client.bars(CONTRACT, 0, 1),
+        '"success": true, "bars": [{"t": "yesterday", "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}]',
+    ),
+    "… did not answer in time": lambda _: no_answer(),
+    "answers with more than … bytes": lambda p: answered(p, 200, bytes(17 << 20)),
+    "a record is longer than the … bytes allowed": lambda _: raised(lambda: HubProtocol(10).receive(bytes(20))),
+    "the server's first record is no SignalR handshake": lambda _: raised(
+        lambda: HubProtocol().receive(b"220 mail.example\x1e")
+    ),
     "can't write …": lambda p: p.run("import", _tape(p), "--lake", str(Path(p.written("file", "")) / "lake")),
     "… can't be written: …": lambda p: p.ask("plot", "price", "-o", "nowhere/price.png"),
     "log_file: … can't be written": lambda p: p.capture("--contract", "MNQ", "--log-file", "nowhere/log"),
@@ -379,6 +483,16 @@ PROVOKED: dict[str, Callable[[Place], tuple[int, str]]] = {
         "simulate", "--session", "latest", "--once", "--lake", str(p.damaged("messages/*/*/*", flipped))
     ),
     "… has not ended": unfinished,
+    "… can't be read (…): restore it": lambda p: p.run(
+        "simulate", "--session", "latest", "--once", "--lake", str(p.damaged("messages/*/*/*", a_folder))
+    ),
+    "… has messages, but … is missing": orphaned,
+    "… is not what its checksum says: its session is not copied": lambda p: back_up(
+        p, p.damaged("messages/*/*/*", flipped)
+    ),
+    "… can't be read (…): its session is not copied": lambda p: back_up(p, p.damaged("messages/*/*/*", a_folder)),
+    "the copy has another session of this name": lambda p: changed_copy(p, created_ns=1),
+    "the copy has messages beyond the lake's last": lambda p: changed_copy(p, next_seq=999_999),
     "see that the server runs and can be reached": lambda p: p.run(
         "sessions", "--lake", "postgresql://me@127.0.0.1:9/market"
     ),
@@ -395,17 +509,74 @@ def documented() -> dict[str, str]:
     return found
 
 
+def pattern(message: str) -> str:
+    """What a message matches, whatever `…` stands for."""
+    return ".*".join(re.escape(part.strip()) for part in message.split("…"))
+
+
+class Refused(NamedTuple):
+    """How a function refused an argument: the exit code, the message, and the module that said it."""
+
+    code: int
+    said: str
+    module: str
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Refused]]:
+    """Every function of `refused.py` called with its wrong argument."""
+    answers: dict[str, list[Refused]] = {}
+    for message, calls in REFUSED.items():
+        for call in calls:
+            with pytest.raises(md.MdcaptureError) as caught:
+                call(tmp_path_factory.mktemp("refused"))
+            answer = Refused(caught.value.exit_code, str(caught.value), sayer(caught.value))
+            answers.setdefault(message, []).append(answer)
+    return answers
+
+
+def sayer(error: BaseException) -> str:
+    """The module that raised an error first, as the page names it."""
+    while isinstance(error.__cause__, md.MdcaptureError):
+        error = error.__cause__
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename).relative_to(ROOT / "mdcapture").with_suffix("").as_posix()
+
+
 def test_every_message_on_the_page_is_provoked_here():
-    assert list(documented()) == list(PROVOKED)
+    page = documented()
+    assert [message for message, section in page.items() if section in SECTIONS] == list(PROVOKED)
+    assert [message for message, section in page.items() if section == ARGUMENTS] == list(REFUSED)
+    assert {*page.values()} == {*SECTIONS, ARGUMENTS, UNPROVOKED}
 
 
 @pytest.mark.parametrize("message", PROVOKED)
 def test_the_message_is_said_with_its_exit_code(message: str, place: Place):
     code, said = PROVOKED[message](place)
-    pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
-    assert re.search(pattern, said, re.DOTALL), said
+    assert re.search(pattern(message), said, re.DOTALL), said
     assert code in SECTIONS[documented()[message]], said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_wrong_argument_is_refused_in_these_words(message: str, refused: dict[str, list[Refused]]):
+    for answer in refused[message]:
+        assert re.search(pattern(message), answer.said, re.DOTALL), answer
+        assert answer.code in {2, 3}, answer
+
+
+def test_no_message_of_the_source_is_missing_on_the_page(refused: dict[str, list[Refused]]):
+    """Those about arguments count where they were provoked, word for word; the others where a row of the page fits."""
+    rows = {message: pattern(message) for message, section in documented().items() if section != ARGUMENTS}
+    answers = [answer for several in refused.values() for answer in several]
+
+    def known(message: Raised) -> bool:
+        whole = re.compile(pattern(message.text), re.DOTALL)
+        if any(re.search(rows[row], message.text, re.DOTALL) or whole.fullmatch(row) for row in rows):
+            return True
+        return any(answer.module == message.module and whole.fullmatch(answer.said) for answer in answers)
+
+    assert [(one.module, one.text) for one in raised_by_the_source() if not known(one)] == []
 
 
 def test_every_exit_code_of_the_errors_is_on_the_page():

@@ -85,7 +85,7 @@ def test_says_that_the_compression_is_damaged(tmp_path: Path, name: str, damage:
 
 
 def test_a_missing_tape_is_not_found():
-    with pytest.raises(NotFoundError, match="no tape /nowhere"):
+    with pytest.raises(NotFoundError, match="no file /nowhere"):
         list(read_tape("/nowhere"))
 
 

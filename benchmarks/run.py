@@ -33,7 +33,7 @@ LIBRARIES = ("mdcapture", "duckdb", "msgspec", "numpy", "polars", "pyarrow", "we
 PARTS = ("by_hand", "figures", "inputs", "page", "run")
 """What is no benchmark of its own."""
 SHORT = {
-    "pipeline": ("--contracts", "1", "--messages", "30000", "--repeats", "5"),
+    "pipeline": ("--contracts", "1", "--messages", "30000", "--repeats", "3"),
     "book": (),
 }
 """What the guard runs; no starts and answers of milliseconds, whose ratios are the noise of a shared machine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import UTC, datetime, time
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def tape_records(contracts: int) -> list[Record]:
 
 
 def market_records(messages: int, contracts: int = 12, seed: int = 7) -> list[Record]:
-    """Messages of the synthetic market."""
+    """Messages of the synthetic market, as a new subscriber gets them: first what there is."""
     return list(_market(messages, contracts, seed))
 
 
@@ -44,6 +45,8 @@ def _market(messages: int, contracts: int, seed: int) -> Iterator[Record]:
     listings = list_contracts(_START.date())[:contracts]
     rates = {listing.contract.contract_id: 20.0 for listing in listings}
     start_ns = int(_START.timestamp()) * 1_000_000_000
-    _, stream = Market(listings, rates, seed).play(start_ns)
-    for _, message in zip(range(messages), stream, strict=False):
+    market = Market(listings, rates, seed)
+    _, stream = market.play(start_ns)
+    first = [message for which in ("quotes", "depth") for one in rates for message in market.snapshot(which, one)]
+    for message in islice(chain(first, stream), messages):
         yield message.time_ns, message.record

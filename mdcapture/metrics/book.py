@@ -374,14 +374,22 @@ def _settle(
     crossed = ask <= bid
     passed = (ask < ask_pointer) | (bid > bid_pointer)
     disputed = np.flatnonzero(crossed | passed | (ask <= bid_pointer) | (bid >= ask_pointer))
+    # What is beyond all that the other side and the pointers say is never hidden, and hides nothing.
+    reach = np.fmax.reduce([bid, bid_pointer, ask_pointer]), np.fmin.reduce([ask, bid_pointer, ask_pointer])
     ladders = [side.ladders(rows[disputed], read.since[disputed], near=None) for side in sides]
     for (block, *asks), (_, *bids) in zip(*ladders, strict=True):
         places = disputed[block]
         words = [np.where(live, ladder, -1) for ladder, live in (asks, bids)]
-        shown = _uncontradicted(price, *words, *(pointer[places, None] for pointer in read.pointers))
-        for levels, ladder, kept in zip(best, words, shown, strict=True):
+        contested = [
+            np.flatnonzero(within(price[levels], bound[places, None]).any(axis=0))
+            for levels, bound, within in zip(words, reach, (np.less_equal, np.greater_equal), strict=True)
+        ]
+        told = [levels[:, columns] for levels, columns in zip(words, contested, strict=True)]
+        kept = _uncontradicted(price, *told, *(pointer[places, None] for pointer in read.pointers))
+        for levels, (ladder, shown), columns, survives in zip(best, (asks, bids), contested, kept, strict=True):
+            shown[:, columns] &= survives
             settled = np.full((len(places), levels.shape[1]), -1)
-            _fill(settled, ladder, kept)
+            _fill(settled, ladder, shown)
             levels[places] = settled
     return crossed
 

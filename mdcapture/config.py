@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ import msgspec
 from mdcapture.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["CONFIG_FILE", "ENV_PREFIX", "Config", "Loaded", "check_address", "load_config", "parse_duration"]
 __all__ += ["read_api_key"]
@@ -222,14 +223,8 @@ def load_config(
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins = dict.fromkeys(Config.__struct_fields__, "default")
-    path = file or (Path(environ["MDCAPTURE_CONFIG"]) if "MDCAPTURE_CONFIG" in environ else None)
-    if path is not None or Path(CONFIG_FILE).is_file():
-        path = path or Path(CONFIG_FILE)
-        _take(values, origins, _read_file(path), str(path))
-    for name, text in environ.items():
-        setting = name.removeprefix(ENV_PREFIX)
-        if setting != name and setting not in _NO_SETTINGS:
-            _take(values, origins, {setting.lower(): _from_text(setting.lower(), text)}, name)
+    for origin, more in chain(_said_by_file(file, environ), _said_by_environment(environ)):
+        _take(values, origins, more, origin)
     for name, value in (arguments or {}).items():
         if value is not None:
             _take(values, origins, {name: value}, (spelt or {}).get(name, "argument"))
@@ -255,6 +250,20 @@ def read_api_key(environ: Mapping[str, str] | None = None) -> str | None:
     if not key:
         raise ConfigError(f"the API key's file {path} is empty")
     return key
+
+
+def _said_by_file(file: Path | None, environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the configuration file says; one that nobody named need not be there."""
+    path = file or Path(environ.get("MDCAPTURE_CONFIG", CONFIG_FILE))
+    if file or "MDCAPTURE_CONFIG" in environ or path.is_file():
+        yield str(path), _read_file(path)
+
+
+def _said_by_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, text in environ.items():
+        setting = name.removeprefix(ENV_PREFIX)
+        if setting != name and setting not in _NO_SETTINGS:
+            yield name, {setting.lower(): _from_text(setting.lower(), text)}
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -20,9 +20,10 @@ LIMIT_S = 120
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment without this machine's own settings."""
+    """The environment without this machine's own settings; to ask a calendar costs a capture as much as its start."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MDCAPTURE_")}
-    return clean | {"MDCAPTURE_USERNAME": "somebody", "MDCAPTURE_API_KEY": "demo", "NO_COLOR": "1"} | more
+    settings = {"MDCAPTURE_USERNAME": "somebody", "MDCAPTURE_API_KEY": "demo", "MDCAPTURE_CALENDAR": "weekly"}
+    return clean | settings | {"NO_COLOR": "1"} | more
 
 
 def start(*arguments: str, **more: str) -> subprocess.Popen[str]:

@@ -101,7 +101,7 @@ class Feed:
 
     def catch_up(self, timeout_s: float = 5.0) -> None:
         """Wait until the handlers have had what was put, or for a time; slow, made for a thread."""
-        if not (self._handlers or self._listeners):
+        if not self.heard:
             return
         mark = threading.Event()
         with suppress(queue.Full):
@@ -111,6 +111,11 @@ class Feed:
     def say(self, row: SignalRow) -> None:
         """Keep what a signal said of the session whose messages a handler is given; only from handlers."""
         self._said.append(row)
+
+    @property
+    def heard(self) -> bool:
+        """Whether there is a handler; without one, what passes by is missing in the statistics only."""
+        return bool(self._handlers or self._listeners)
 
     @property
     def queued(self) -> int:
@@ -155,7 +160,7 @@ class Feed:
         """What was put, in its order, until the end."""
         while (item := self._queue.get()) is not None:
             large = not isinstance(item, MessageBatch) or len(item.records) >= _LARGE
-            if large or self._handlers or self._listeners:
+            if large or self.heard:
                 yield item
                 continue
             time.sleep(self._pause_s)

@@ -41,8 +41,9 @@ async def publish(take: Callable[[], Figures], root: Path, metrics_port: int | N
     latest: Figures | None = None
 
     def renew() -> Figures:
+        nonlocal latest
         with storage_errors(root):  # the lake has gone from under us
-            figures = take()
+            figures = latest = take()  # whoever has seen the file is not told older ones
         write_status(root, figures)
         return figures
 
@@ -51,8 +52,8 @@ async def publish(take: Callable[[], Figures], root: Path, metrics_port: int | N
             await stack.enter_async_context(serving(metrics_port, lambda: latest))
         notify("READY=1")
         while True:
-            latest = await asyncio.to_thread(renew)
-            notify("WATCHDOG=1", f"STATUS={_status(latest)}")
+            figures = await asyncio.to_thread(renew)
+            notify("WATCHDOG=1", f"STATUS={_status(figures)}")
             await asyncio.sleep(_EVERY_S)
 
 

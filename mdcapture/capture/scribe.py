@@ -199,6 +199,8 @@ class Scribe:
         for gap in self.streams.end(self._clock()):
             self.on_incident(gap)
         self.flush()
+        self._tell_dropped(self._clock())
+        self.flush()
 
     def watch(self) -> None:
         """Let the streams hear what has come since the last time, also while the disk refuses."""
@@ -234,11 +236,15 @@ class Scribe:
             batch = MessageBatch(self._session.session_id, first_seq, self._recv_ns, self._records)
             self._recv_ns, self._records, self._watched = [], [], 0
             if not self._feed.put(batch):
-                self._dropping_ns = self._dropping_ns or batch.recv_ns[0]
-            elif self._dropping_ns is not None:
-                since, self._dropping_ns = self._dropping_ns, None
-                detail = f"handlers were too slow; {self._feed.dropped} messages have passed them by so far"
-                self.on_incident(Incident(IncidentKind.HANDLER_DROPPED, None, None, since, batch.recv_ns[0], detail))
+                self._dropping_ns = self._dropping_ns or (batch.recv_ns[0] if self._feed.heard else None)
+            else:
+                self._tell_dropped(batch.recv_ns[0])
+
+    def _tell_dropped(self, to_ns: int) -> None:
+        if self._dropping_ns is not None:
+            since, self._dropping_ns = self._dropping_ns, None
+            detail = f"{self._feed.dropped} messages have passed the live handlers by so far; the lake has them"
+            self.on_incident(Incident(IncidentKind.HANDLER_DROPPED, None, None, since, to_ns, detail))
 
 
 def describe(incident: Incident) -> str:

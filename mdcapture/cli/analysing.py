@@ -154,12 +154,16 @@ def plot(
     zone: Zone = "UTC",
 ) -> None:
     """Draw a chart of a session; of its first contract, where it is not one that compares contracts."""
+    from mdcapture.analysis.hours import known_zone
+
+    path = writable(output or Path(f"{kind}.png"))
+    known_zone(zone)
+
     from mdcapture.analysis.analyze import extracts
     from mdcapture.analysis.pictures import draw
     from mdcapture.charts.drawing import save
     from mdcapture.cli.progress import counting
 
-    path = writable(output or Path(f"{kind}.png"))
     with counting("charts"):
         parts = extracts(opened(lake, session), contract, start, end, regular_hours=regular_hours)
         save(draw(kind, parts, zone), path)

@@ -66,23 +66,27 @@ def endpoints(gateway: str, hub: str | None = None) -> Endpoints:
 def _split(url: str, schemes: tuple[str, ...], option: str) -> SplitResult:
     """Take a URL apart; what is wrong with it is said without repeating it, since people paste secrets into URLs."""
     parts = urlsplit(url if "://" in url else f"{schemes[0]}://{url}")
-    problem = None
-    try:
-        parts.port  # noqa: B018  # raises for a port that is none
-    except ValueError:
-        problem = "its port is no number from 0 to 65535"
-    if parts.scheme not in schemes:
-        problem = f"its scheme is none of {', '.join(schemes)}"
-    elif not parts.hostname or any(char.isspace() for char in url):
-        problem = "it names no host"
-    elif "@" in parts.netloc or parts.query or parts.fragment:
-        problem = "it holds a user, a query or a fragment; a token never belongs into it"
-    elif parts.scheme in ("http", "ws") and not _is_loopback(parts.hostname):
-        problem = "plain http and ws are for this machine only, or else the key travels unencrypted: use https or wss"
+    problem = _problem(url, parts, schemes)
     if problem is not None:
         names = ", ".join(PRESETS)
         raise UsageError(f"{option} is no gateway's address: {problem}. Give a URL, or a name such as {names}")
     return parts
+
+
+def _problem(url: str, parts: SplitResult, schemes: tuple[str, ...]) -> str | None:
+    if parts.scheme not in schemes:
+        return f"its scheme is none of {', '.join(schemes)}"
+    if not parts.hostname or any(char.isspace() for char in url):
+        return "it names no host"
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return "it holds a user, a query or a fragment; a token never belongs into it"
+    if parts.scheme in ("http", "ws") and not _is_loopback(parts.hostname):
+        return "plain http and ws are for this machine only, or else the key travels unencrypted: use https or wss"
+    try:
+        parts.port  # noqa: B018  # raises for a port that is none
+    except ValueError:
+        return "its port is no number from 0 to 65535"
+    return None
 
 
 def _is_loopback(host: str) -> bool:

@@ -47,3 +47,10 @@ def test_statistics_do_not_depend_on_handlers(cuts: list[int], skipped: set[int]
     assert without.rows == with_handler.rows
     assert without.latest == with_handler.latest
     assert without.dropped == 0
+
+
+def test_only_those_who_listen_can_miss_anything():
+    feed = Feed(1, report=lambda _: None, keep=lambda _, __: None)
+    assert not feed.heard
+    feed.listen(lambda _: None)
+    assert feed.heard

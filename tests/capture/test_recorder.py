@@ -33,6 +33,7 @@ def gateway(tmp_path: Path) -> Iterator[str]:
 
 def config(gateway: str, lake: Path, **more: object) -> md.Config:
     settings = {"gateway": gateway, "lake": str(lake), "contracts": [CONTRACT], "username": "me", "count": COUNT}
+    settings |= {"calendar": "weekly"}  # to ask a calendar costs as much as all the rest
     return md.Config(**(settings | {"duration_s": 30.0} | more))
 
 
@@ -105,6 +106,10 @@ def test_a_handler_that_hangs_delays_no_message_of_the_journal(gateway: str, tmp
     assert captured is not None
     assert captured.messages == COUNT
     assert figures.dropped > 0
+    incidents = md.open_lake(tmp_path / "lake").session().incidents().collect()
+    passed = incidents.filter(kind="handler_dropped")
+    assert passed["detail"].str.contains("the lake has them").to_list() == [True]
+    assert (passed["from_ns"] < passed["to_ns"]).all()
 
 
 def test_the_collector_runs_as_seldom_as_is_set_while_a_capture_runs(tmp_path: Path):

@@ -126,4 +126,5 @@ def main(name: str, template: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    pa.array([0])  # imports pandas where that is installed, a quarter of a second: once, and not in each process
     main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -60,7 +60,12 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[md.Session, md.S
     live = new_metrics()
     with simulator("--session", "latest", "--lake", str(folder / "lake"), "--speed", "5") as addresses:
         config = md.Config(
-            gateway=addresses["api"], lake=str(folder / "again"), contracts=list(CONTRACTS), username="me", count=count
+            gateway=addresses["api"],
+            lake=str(folder / "again"),
+            contracts=list(CONTRACTS),
+            username="me",
+            count=count,
+            calendar="weekly",
         )
         with md.Recorder(config, api_key="demo") as recorder:
             live.attach(recorder)

@@ -68,7 +68,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> md.Lake:
         ahead_ns = roll_ns - now_ns - 2_500_000_000
         config = md.Config(
             gateway=gateway["api"], lake=str(lake), contracts=list(CONTRACTS), username="me", duration_s=5.0,
-            segment_s=1.0,
+            segment_s=1.0, calendar="weekly",
         )  # fmt: skip
         with md.Recorder(config, api_key="demo", clock=lambda: time.time_ns() + ahead_ns) as recorder:
             signals = some_signals().attach(recorder)

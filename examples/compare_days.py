@@ -1,6 +1,6 @@
 """Compare two days: which figures differ by more than chance would have it.
 
-    python examples/compare_days.py LAKE SESSION SESSION      two sessions that were captured
+    python examples/compare_days.py LAKE [SESSION SESSION]    two sessions that were captured, or the last two
     python examples/compare_days.py                           two synthetic markets, one twice as busy
 
 Means over intervals of each session, their difference, and its 95 % interval from a bootstrap of blocks of neighbouring
@@ -36,7 +36,11 @@ def main() -> None:
     """Compare the sessions that are named, or two synthetic ones."""
     if len(sys.argv) > 1:
         lake = md.open_lake(sys.argv[1])
-        print(differences(lake.session(sys.argv[2]), lake.session(sys.argv[3]), every="5m"))
+        sessions = [lake.session(ref) for ref in sys.argv[2:]] or lake.sessions()[-2:]
+        if len(sessions) != 2:
+            sys.exit(f"two sessions are compared, and here is {len(sessions)}: capture another, or name two")
+        one, other = sessions
+        print(differences(one, other, every="5m"))
         return
     with tempfile.TemporaryDirectory() as folder:
         quiet = synthesize(Path(folder), duration_s=900, contracts=["MNQ"], rate=6.0, seed=1)

@@ -17,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 import mdcapture as md
 from mdcapture.gateway.instruments import list_contracts, select
 from mdcapture.live.bars import TimeBars
@@ -27,13 +29,13 @@ from mdcapture.live.signals import Signals, predictive_r2
 from mdcapture.simulator.market import Market
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from mdcapture.live.bars import Bar
     from mdcapture.live.online import Values
 
 SECOND_NS = 1_000_000_000
 HORIZONS_NS = [SECOND_NS, 5 * SECOND_NS, 30 * SECOND_NS]
+LEAST = 30
+"""Seconds below which a line through them, or a judgement on them, says nothing."""
 
 
 def second_signals() -> Signals:
@@ -60,10 +62,15 @@ def second_signals() -> Signals:
 
 
 def judge(session: md.Session) -> pl.DataFrame:
-    """What the signals say of the next seconds."""
+    """What the signals say of the next seconds; nothing where there are too few of them."""
     said = second_signals().run(Replay(session))
     gaps = session.gaps(streams=["quotes", "depth"])
-    return predictive_r2(said, session.quotes(), HORIZONS_NS, incidents=gaps)
+    judged = predictive_r2(said, session.quotes(), HORIZONS_NS, incidents=gaps)
+    enough = pl.min_horizontal("n_fit", "n") >= LEAST
+    return judged.with_columns(
+        pl.when(enough).then(pl.col("slope", "r2_in_sample", "r2")),
+        note=pl.when(~enough).then(pl.lit(f"too few: fewer than {LEAST}")),
+    )
 
 
 def synthetic_session(folder: Path, minutes: float, start_ns: int = 1_795_000_000_000_000_000) -> md.Session:

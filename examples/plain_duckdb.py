@@ -5,7 +5,8 @@
 The best quote before each trade by an ASOF join, outside of gaps, and the effective spread by contract and side.
 
 The two partition columns are compared as a pair: DuckDB 2.0.0 loses rows of an ASOF join that compares two hive
-partitions one by one (`t.session_id = q.session_id and t.contract_id = q.contract_id`).
+partitions one by one (`t.session_id = q.session_id and t.contract_id = q.contract_id`). What was right before is
+told by `seq`, the number of the message: several can have come within one `recv_ns`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ select t.contract_id, t.side, count(*) as trades, sum(t.volume) as lots,
        avg(2 * (case t.side when 0 then 1 else -1 end) * (t.price - (q.best_bid + q.best_ask) / 2)) as effective_spread
 from trades t
 asof join quotes q
-    on (t.session_id, t.contract_id) = (q.session_id, q.contract_id) and t.recv_ns > q.recv_ns
+    on (t.session_id, t.contract_id) = (q.session_id, q.contract_id) and t.seq > q.seq
 anti join gaps g
     on t.session_id = g.session_id and coalesce(g.contract_id, t.contract_id) = t.contract_id
     and t.recv_ns > g.from_ns and t.recv_ns < g.to_ns

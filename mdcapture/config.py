@@ -1,5 +1,8 @@
 """The one validated configuration: defaults, `mdcapture.toml`, `MDCAPTURE_*`, and what the caller says, rising.
 
+    Config(contracts=["MNQ"])         these values, and defaults: it reads nothing
+    load_config(contracts=["MNQ"])    likewise above what the file and the environment say, with where each is from
+
 The API key is no setting: it comes from the environment (`MDCAPTURE_API_KEY`), from a file (`MDCAPTURE_API_KEY_FILE`)
 or from a prompt, and is never kept here, where a manifest or an error could show it.
 """
@@ -7,12 +10,15 @@ or from a prompt, and is never kept here, where a manifest or an error could sho
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
+import stat
 import tomllib
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
 
 import msgspec
@@ -25,9 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG_FILE", "ENV_PREFIX", "Config", "Loaded", "check_address", "load_config", "parse_duration"]
 __all__ += ["read_api_key"]
 
+_log = logging.getLogger(__name__)
+
 CONFIG_FILE: Final = "mdcapture.toml"
 ENV_PREFIX: Final = "MDCAPTURE_"
 _NO_SETTINGS: Final = {"API_KEY", "API_KEY_FILE", "CONFIG", "REFERENCE", "DEBUG"}
+_EMPTY: Final = {"contracts", "roll_time"}
+"""Settings that an empty variable leaves empty; of others it says none."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -35,7 +45,12 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting, with its default.
+    """Every setting, with its default; what is not said is its default, whatever the environment says.
+
+    Texts are taken as a file's: `duration_s="5m"`, `contracts="MNQ, ES"`.
+
+    Raises:
+        ConfigError: A value is out of its range, or of another kind.
 
     Attributes:
         lake: The folder of the lake.
@@ -70,7 +85,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         calendar: When the market is open: a calendar of `pandas_market_calendars` where that is installed, the hours of
             CME Globex without holidays otherwise (`weekly`), or `always`.
         clock_step_ms: A clock that jumps by more than this was set, which is an incident.
-        suspended_s: A process that is late by more than this did not run, which is an incident.
+        suspended_s: A process that is late by more than this did not run, or this machine slept: an incident.
         backfill: Fetch the bars of one second of times in which trades can be missing.
         backfill_delay_s: How long after a gap its bars are fetched.
         stats_s: How often live statistics are shown.
@@ -136,8 +151,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory_check_s: Positive = 5.0
     memory_soft_mb: Count = 1024
     memory_hard_mb: Count = 2048
-    disk_warn_mb: NotNegative = 2048
-    disk_stop_mb: NotNegative = 256
+    disk_warn_mb: NotNegative = 2048.0
+    disk_stop_mb: NotNegative = 256.0
     disk_wait_mb: Count = 64
     files_warn: Count = 512
     log_file: str | None = None
@@ -152,7 +167,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     upload_s: Positive = 30.0
 
     def __post_init__(self) -> None:
-        """Refuse what a manifest must not show."""
+        """Refuse what is out of its range, and what a manifest must not show."""
+        for name in self.__struct_fields__:
+            msgspec.structs.force_setattr(self, name, _checked(name, getattr(self, name), _ARGUMENT))
         for address in (self.lake, self.publish):
             if address is not None and address.startswith("postgres"):
                 check_address(address)
@@ -168,6 +185,7 @@ class Loaded(NamedTuple):
     origins: dict[str, str]
 
 
+_ARGUMENT: Final = "argument"
 _PASSWORD: Final = re.compile(r"(?i)[?&]\w*(password|secret|token)=")
 _UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
@@ -208,14 +226,16 @@ def load_config(
     spelt: Mapping[str, str] | None = None,
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    **settings: Any,  # noqa: ANN401  # each is checked as its setting
 ) -> Loaded:
-    """Put the configuration together.
+    """Put the configuration together: `load_config(contracts=["MNQ"]).config`.
 
     Args:
         arguments: What the caller says; None values are not said.
         spelt: What the caller calls those, in place of `argument`: `{"duration_s": "--duration"}`.
         file: The configuration file; by default `MDCAPTURE_CONFIG`, or `mdcapture.toml` in this folder if there is one.
         environ: The environment, by default the process's.
+        settings: More of `arguments`.
 
     Raises:
         ConfigError: A setting is unknown (the nearest known one is named) or out of its range.
@@ -225,14 +245,16 @@ def load_config(
     origins = dict.fromkeys(Config.__struct_fields__, "default")
     for origin, more in chain(_said_by_file(file, environ), _said_by_environment(environ)):
         _take(values, origins, more, origin)
-    for name, value in (arguments or {}).items():
+    for name, value in {**(arguments or {}), **settings}.items():
         if value is not None:
-            _take(values, origins, {name: value}, (spelt or {}).get(name, "argument"))
-    return Loaded(_validate(values, origins), origins)
+            _take(values, origins, {name: value}, (spelt or {}).get(name, _ARGUMENT))
+    return Loaded(Config(**{name: _checked(name, value, origins[name]) for name, value in values.items()}), origins)
 
 
 def read_api_key(environ: Mapping[str, str] | None = None) -> str | None:
     """The gateway's API key from the environment, or the file that it names; None if neither is there.
+
+    A file that others can read is warned of.
 
     Raises:
         ConfigError: The file can't be read, or is empty.
@@ -245,10 +267,13 @@ def read_api_key(environ: Mapping[str, str] | None = None) -> str | None:
     path = Path(environ["MDCAPTURE_API_KEY_FILE"])
     try:
         key = path.read_text().strip()
+        mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the API key's file {path} can't be read ({type(error).__name__})") from None
     if not key:
         raise ConfigError(f"the API key's file {path} is empty")
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        _log.warning("others on this machine can read the API key in %s: `chmod 600 %s`", path, path)
     return key
 
 
@@ -263,7 +288,8 @@ def _said_by_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict
     for name, text in environ.items():
         setting = name.removeprefix(ENV_PREFIX)
         if setting != name and setting not in _NO_SETTINGS:
-            yield name, {setting.lower(): _from_text(setting.lower(), text)}
+            is_none = text.strip().lower() in ("", "none") and setting.lower() not in _EMPTY
+            yield name, {setting.lower(): None if is_none else text.strip()}
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -281,26 +307,36 @@ def _take(values: dict[str, Any], origins: dict[str, str], more: Mapping[str, An
             near = difflib.get_close_matches(name, origins, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else "`mdcapture config show` lists the settings"
             raise ConfigError(f"{origin}: there is no setting {name!r}; {hint}")
-        values[name] = parse_duration(value) if name.endswith("_s") and isinstance(value, str) else value
+        values[name] = value
         origins[name] = origin
 
 
-def _from_text(name: str, text: str) -> Any:  # noqa: ANN401  # whatever the setting's type takes
-    """A variable's text as the setting wants it: a list at its commas, nothing for none, the rest by msgspec."""
-    if name == "contracts":
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return None if text.strip().lower() in ("", "none") and name != "roll_time" else text.strip()
+def _parsed(name: str, value: Any) -> Any:  # noqa: ANN401  # whatever was said
+    """A text as the setting wants it: seconds for a duration, a list at its commas, the rest by msgspec."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, str) and name.endswith("_s"):
+        return parse_duration(value)
+    if isinstance(value, str) and name == "contracts":
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
 
 
-def _validate(values: dict[str, Any], origins: Mapping[str, str]) -> Config:
+@cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(Config, include_extras=True)
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:  # noqa: ANN401  # of the setting's type
+    """A value as its setting's type has it, if it is within its range."""
+    kind = _kinds()[name]
     try:
-        return msgspec.convert(values, Config, strict=False)
+        return msgspec.convert(_parsed(name, value), kind, strict=False)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {name}: {error}") from None
     except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        message, _, where = str(error).partition(" - at `$.")
-        name = re.split(r"[\[`]", where)[0]
-        value = values.get(name)
-        raise ConfigError(
-            f"{origins.get(name, 'argument')}: {name} = {value!r}: {message[0].lower()}{message[1:]}"
-        ) from None
+        expected = str(error).partition(" - at ")[0]
+        if get_origin(kind) is Literal:
+            *choices, last = (f"`{choice}`" for choice in get_args(kind))
+            expected = f"expected {', '.join(choices)} or {last}"
+        raise ConfigError(f"{origin}: {name} = {value!r}: {expected[0].lower()}{expected[1:]}") from None

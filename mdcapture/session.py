@@ -22,27 +22,23 @@ is held, stop at a gap. Metrics do that when they are given `incidents=session.g
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from mdcapture.config import parse_duration
-from mdcapture.errors import NotFoundError
 from mdcapture.interop.opening import open_catalog
-from mdcapture.lake.catalog import Catalog, Snapshot, listed, reread
-from mdcapture.lake.columns import empty_table
+from mdcapture.lake.catalog import Catalog, Snapshot, listed
 from mdcapture.lake.manifest import contracts_named
-from mdcapture.lake.parquet import as_dataset
-from mdcapture.lake.remote import RemotePath
-from mdcapture.lake.schema import GAP_KINDS, NO_END_NS, ORDER, PARTITIONS, STREAMS
+from mdcapture.lake.schema import GAP_KINDS, NO_END_NS, PARTITIONS, STREAMS
+from mdcapture.tables import frame_of, outside
 from mdcapture.wire.timestamps import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
+    from pathlib import Path
 
     import duckdb
 
@@ -50,9 +46,8 @@ if TYPE_CHECKING:
     from mdcapture.analysis.result import Analysis
     from mdcapture.interop.cluster import Done
     from mdcapture.interop.postgres.publish import Brought
-    from mdcapture.lake.catalog import Fetch
-    from mdcapture.lake.manifest import Contract, Manifest, SealedFile, State
-    from mdcapture.lake.remote import Location
+    from mdcapture.lake.manifest import Contract, Manifest, State
+    from mdcapture.lake.remote import RemotePath
     from mdcapture.lake.schema import Stream
     from mdcapture.live.features import Feature
     from mdcapture.query.sql import Database
@@ -85,12 +80,13 @@ class _Tables:
     def __init__(self, catalog: Catalog, only: Sequence[str] | None = None) -> None:
         self._catalog = catalog
         self._only = only
+        self._named = only is not None
 
     def quotes(self, contract_id: str | None = None, *, clean: bool | Sequence[Stream] = False) -> pl.LazyFrame:
         """The state of the top of the market after each quote message.
 
         Args:
-            contract_id: One contract; without it, all of them.
+            contract_id: A contract's id, or what its name or root (`MNQZ6`, `MNQ`) means; without it, all of them.
             clean: Leave out what was received in a gap, of this stream or of those that are named, and quotes that
                 don't know both sides yet.
 
@@ -116,20 +112,20 @@ class _Tables:
         """The times in which messages can be missing: a row a stream of a contract, as metrics take them.
 
         Args:
-            contract_id: One contract; without it, all of them.
+            contract_id: As `quotes` takes it.
             streams: The streams that matter.
 
         Returns:
             `session_id`, `contract_id`, `stream`, `from_ns` (the last good message) and `to_ns` (the first new one, or
             `NO_END_NS`), by stream and time.
         """
-        ids = self._sessions() if contract_id is None else self._having(self._sessions(), contract_id)
-        known = pl.LazyFrame(
-            [(one, each) for one, contract_ids in self._contract_ids(ids).items() for each in contract_ids],
+        ids = self._sessions()
+        meant = self._contract_ids(ids) if contract_id is None else self._meant(ids, contract_id)
+        wanted = pl.LazyFrame(
+            [(one, each) for one, contract_ids in meant.items() for each in contract_ids],
             schema=dict.fromkeys(PARTITIONS, pl.String()),
             orient="row",
         )
-        wanted = known if contract_id is None else known.filter(pl.col("contract_id") == contract_id)
         every = wanted.join(pl.LazyFrame({"stream": list(streams)}, {"stream": pl.String()}), how="cross")
         about = [
             pl.col(name).is_null() | (pl.col(name) == pl.col(f"{name}_right")) for name in ("contract_id", "stream")
@@ -205,7 +201,7 @@ class _Tables:
             target: A file, a folder of a file for each table, or `-` for the standard output.
             tables: These alone; without them, all.
             query: A query in DuckDB's dialect, in place of tables.
-            contract_id: One contract; without it, all of them.
+            contract_id: One contract, by its id or name; without it, all of them.
             from_ns: What was received at this time or later (ns UTC).
             to_ns: What was received before this time (ns UTC).
             bars_ns: Bars of this length (ns), in place of tables.
@@ -243,39 +239,31 @@ class _Tables:
         rows = self._frame(table, contract_id)
         if clean is False:
             return rows
-        return _outside(rows, self.gaps(contract_id, [table] if clean is True else clean))
+        return outside(rows, self.gaps(contract_id, [table] if clean is True else clean))
 
     def _sessions(self) -> Sequence[str]:
         return self._catalog.session_ids() if self._only is None else self._only
 
     def _frame(self, table: str, contract_id: str | None) -> pl.LazyFrame:
         ids = self._sessions()
-        if contract_id is not None:
-            ids = self._having(ids, contract_id)
-        sealed: list[SealedFile] = []
-        running: list[pl.LazyFrame] = []
-        for manifest in self._catalog.manifests(ids):
-            if self._catalog.fetch is not None:
-                running.append(_fetched(self._catalog.fetch, manifest.session_id, table, contract_id))
-            elif manifest.state == "open":
-                running.append(_running(self._catalog, manifest.session_id, table, contract_id))
-            else:
-                sealed += _files(manifest, table, contract_id)
-        frames = [_scan(self._catalog.root, sealed, table), *running] if sealed or not running else running
-        return frames[0] if len(frames) == 1 else pl.concat(frames)
+        if contract_id is None:
+            return frame_of(self._catalog, ids, table, named=self._named)
+        meant = self._meant(ids, contract_id)
+        contract_ids = sorted({each for found in meant.values() for each in found})
+        return frame_of(self._catalog, list(meant), table, contract_ids, named=self._named)
 
     def _contract_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """The contracts of each session."""
-        now = self._catalog.snapshots(ids)
+        now = self._catalog.snapshots(ids, named=self._named)
         return {one.manifest.session_id: [each.contract_id for each in one.contracts] for one in now}
 
-    def _having(self, ids: Sequence[str], contract_id: str) -> list[str]:
-        contracts = self._contract_ids(ids)
-        having = [one for one, names in contracts.items() if contract_id in names]
-        if not having:
-            known = sorted({name for names in contracts.values() for name in names})
-            raise NotFoundError(f"no contract {contract_id} here: {listed(known)}")
-        return having
+    def _meant(self, ids: Sequence[str], text: str) -> dict[str, list[str]]:
+        """The contracts that an id, a name or a root means, by session; without those that have none."""
+        held = {one.manifest.session_id: one.contracts for one in self._catalog.snapshots(ids, named=self._named)}
+        known = {each.contract_id: each for contracts in held.values() for each in contracts}
+        wanted = {one.contract_id for one in contracts_named(known.values(), text)}
+        found = {one: [each.contract_id for each in held[one] if each.contract_id in wanted] for one in held}
+        return {one: contract_ids for one, contract_ids in found.items() if contract_ids}
 
 
 class Lake(_Tables):
@@ -329,7 +317,7 @@ class Lake(_Tables):
             contracts = {each.contract_id: each for one in sessions for each in one.contracts}
             wanted = {each.contract_id for name in names for each in contracts_named(contracts.values(), name)}
         for one in sessions:
-            yield from ((one, each) for each in known[one.session_id] if each in wanted)
+            yield from ((one, each) for each in known.get(one.session_id, ()) if each in wanted)
 
     def sessions(self) -> list[Session]:
         """The sessions, the oldest first."""
@@ -448,7 +436,7 @@ class Session(_Tables):
             every: "1s", nanoseconds, or bars, whose ends are the moments.
             metrics: Names of `mdcapture.live.features.FEATURES`, or features of your own by name.
             labels: Horizons of the mid's returns, as "5s".
-            contract_id: One contract; without it, all of them.
+            contract_id: As `quotes` takes it.
         """
         from mdcapture.live.features import features  # noqa: PLC0415  # few readers need it
 
@@ -475,107 +463,6 @@ class Session(_Tables):
     def snapshot(self) -> Snapshot:
         """The session at this moment, for those who need several of its figures to agree."""
         return self._catalog.snapshot(self.session_id)
-
-
-def _outside(rows: pl.LazyFrame, gaps: pl.LazyFrame) -> pl.LazyFrame:
-    """The rows that no gap holds; those at a gap's two ends are good."""
-    begun = gaps.sort("from_ns").select(*PARTITIONS, "from_ns", _until=pl.col("to_ns").cum_max().over(PARTITIONS))
-    return (
-        rows.join_asof(
-            begun,
-            left_on="recv_ns",
-            right_on="from_ns",
-            by=PARTITIONS,
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .filter(pl.col("_until").is_null() | (pl.col("recv_ns") >= pl.col("_until")))
-        .drop("_until", "from_ns")
-    )
-
-
-def _files(manifest: Manifest, table: str, contract_id: str | None) -> list[SealedFile]:
-    return manifest.files_of(table, None if contract_id is None else [contract_id])
-
-
-@cache
-def _schema(table: str) -> pl.Schema:
-    rows = pl.from_arrow(empty_table(table))
-    return pl.Schema({**dict.fromkeys(PARTITIONS, pl.String()), **dict(rows.schema)})  # type: ignore[union-attr]
-
-
-def _scan(root: Location, files: Sequence[SealedFile], table: str) -> pl.LazyFrame:
-    """Sealed files in their order, as a frame with the columns of the paths."""
-    schema = _schema(table)
-    if not files:
-        return pl.LazyFrame(schema=schema)
-    if isinstance(root, RemotePath):
-        return pl.scan_pyarrow_dataset(as_dataset(root, files, table)).select(schema.names())
-    assert isinstance(root, Path)
-    above = [part.split("=", 1)[0] for part in root.parts if "=" in part]  # the lake may lie in partitions of its own
-    return pl.scan_parquet(
-        [root / file.path for file in files],
-        glob=False,
-        hive_partitioning=True,
-        hive_schema=dict.fromkeys([*above, *PARTITIONS], pl.String()),
-    ).select(schema.names())
-
-
-def _running(catalog: Catalog, session_id: str, table: str, contract_id: str | None) -> pl.LazyFrame:
-    """A session that is being captured: files and journal as they are when the frame is collected."""
-
-    def read(
-        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _batch: int | None
-    ) -> Iterator[pl.DataFrame]:
-        def collect() -> pl.DataFrame:
-            now = catalog.snapshot(session_id)
-            frame = _at(catalog.root, now, table, contract_id)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            frame = frame if columns is None else frame.select(columns)
-            return (frame if rows is None else frame.head(rows)).collect()
-
-        yield reread(collect)
-
-    return register_io_source(read, schema=_schema(table), explain_name=f"{session_id}: {table}")
-
-
-def _fetched(fetch: Fetch, session_id: str, table: str, contract_id: str | None) -> pl.LazyFrame:
-    """A session on a server, which picks the contract and the columns; the rest of a filter is done here."""
-
-    def read(
-        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _batch: int | None
-    ) -> Iterator[pl.DataFrame]:
-        wanted = None if columns is None else list(dict.fromkeys([*columns, *_names_in(predicate)])) or ["seq"]
-        given = 0
-        for batch in fetch(session_id, table, contract_id, wanted):
-            frame: pl.DataFrame = pl.from_arrow(batch)  # type: ignore[assignment]
-            frame = frame if predicate is None else frame.filter(predicate)
-            frame = frame.select(columns) if columns else frame
-            yield frame if rows is None else frame.head(rows - given)
-            given += len(frame)
-            if rows is not None and given >= rows:
-                return
-
-    return register_io_source(read, schema=_schema(table), explain_name=f"{session_id}: {table}")
-
-
-def _names_in(predicate: pl.Expr | None) -> list[str]:
-    return [] if predicate is None else predicate.meta.root_names()
-
-
-def _at(root: Location, now: Snapshot, table: str, contract_id: str | None) -> pl.LazyFrame:
-    schema = _schema(table)
-    tail: pl.DataFrame = pl.from_arrow(now.tail[table])  # type: ignore[assignment]
-    waiting = tail.lazy().with_columns(
-        pl.lit(now.manifest.session_id).alias("session_id"), pl.col("contract_id").cast(pl.String)
-    )
-    if contract_id is not None:
-        waiting = waiting.filter(pl.col("contract_id") == contract_id)
-    frame = pl.concat([_scan(root, _files(now.manifest, table, contract_id), table), waiting.select(schema.names())])
-    if now.in_order(table):
-        return frame
-    return frame.sort("contract_id", *(name for name in ORDER if name in schema), maintain_order=True)
 
 
 def _clock(time_ns: int | None) -> str:

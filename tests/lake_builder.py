@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdcapture.lake.manifest import Contract
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mdcapture.lake.files import sha256_of
+from mdcapture.lake.layout import session_of
+from mdcapture.lake.manifest import Contract, read_manifest, write_manifest
 from mdcapture.lake.schema import Incident, IncidentKind, SignalRow
 from mdcapture.lake.seal import finish, seal
 from mdcapture.lake.writer import OpenSession, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 ES = "CON.F.US.EP.H24"
 START_NS = 1_703_545_200_106_846_211
@@ -103,6 +108,40 @@ def record_in_bursts(root: Path, bursts: int, burst: int) -> None:
                 session.receive(trade(volume=number))
             session.seal()
         session.finish()
+
+
+def forge(lake: Path, path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change rows, and let the manifest believe it: only the accounts can tell."""
+    before = pq.ParquetFile(path)
+    table = change(before.read())
+    with pq.ParquetWriter(path, table.schema.remove_metadata()) as writer:
+        writer.write_table(table.replace_schema_metadata())
+        writer.add_key_value_metadata(before.metadata.metadata)
+    manifest = read_manifest(lake, session_of(path.relative_to(lake).as_posix()))
+    relative = path.relative_to(lake).as_posix()
+    at = next(at for at, file in enumerate(manifest.files) if file.path == relative)
+    file = manifest.files[at]
+    manifest.counts[file.table] += len(table) - file.rows
+    seq, recv_ns = table["seq"].to_numpy(), table["recv_ns"].to_numpy()
+    manifest.files[at] = type(file)(
+        path=file.path,
+        table=file.table,
+        contract_id=file.contract_id,
+        rows=len(table),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        first_recv_ns=int(recv_ns[0]),
+        last_recv_ns=int(recv_ns[-1]),
+        first_seq=int(seq.min()),
+        last_seq=int(seq.max()),
+    )
+    write_manifest(lake, manifest)
+
+
+def no_text(rows: pa.Table) -> pa.Table:
+    """Rows whose payloads are bytes that are no UTF-8."""
+    texts = pa.array([b"\xc3"] * len(rows), pa.binary()).view(pa.string())
+    return rows.set_column(rows.schema.get_field_index("payload"), "payload", texts)
 
 
 if __name__ == "__main__":

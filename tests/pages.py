@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reference import Raised
 
-__all__ = ["ROOT", "WRITTEN", "blocks", "command_lines", "generated_pages", "raised_by_the_source"]
+__all__ = [
+    "ROOT",
+    "WRITTEN",
+    "as_kept",
+    "blocks",
+    "command_lines",
+    "generated",
+    "generated_pages",
+    "raised_by_the_source",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,6 +56,23 @@ def generated_pages() -> dict[str, str]:
     return pages()
 
 
+def as_kept(text: str) -> str:
+    """A page with those generated parts renewed that docs/ keeps."""
+    _find_scripts()
+    from build import with_kept_parts  # noqa: PLC0415  # likewise
+
+    return with_kept_parts(text)
+
+
+def generated(part: str) -> str:
+    """What a page of the site has in place of `<!-- generated: part -->`."""
+    _find_scripts()
+    from reference import GENERATED  # noqa: PLC0415  # likewise
+
+    return "\n".join(GENERATED[part]())
+
+
+@cache
 def raised_by_the_source() -> list[Raised]:
     """Every message of an error that the package's source holds."""
     _find_scripts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["LIMIT_S", "environment", "mdcapture", "simulator", "start"]
+__all__ = ["LIMIT_S", "environment", "free_port", "mdcapture", "simulator", "start"]
 
 LIMIT_S = 120
 """Far beyond what anything takes: machines are shared and slow."""
@@ -55,6 +56,12 @@ def simulator(*options: str) -> Iterator[dict[str, Any]]:
     finally:
         process.terminate()
         process.communicate(timeout=LIMIT_S)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def counted(lake: Path, table: str) -> int:

@@ -78,6 +78,10 @@ def said(*, name: str = "signal", seq: int = 0) -> pl.DataFrame:
     return pl.DataFrame({"seq": [seq], "recv_ns": [1], "contract_id": [ES], "name": [name], "value": [1.0]})
 
 
+def alone(folder: Path, by: compare.By = "session") -> object:
+    return compare.comparable([a_session(folder).analyze(every="1s")], by)
+
+
 def without_intervals(folder: Path) -> object:
     one = a_session(folder).analyze()
     return compare.compare([one, one])
@@ -89,6 +93,11 @@ def of_two_markets(folder: Path) -> object:
         record(folder / contract_id, trade(contract_id))
         analyses.append(md.open_lake(folder / contract_id).session("latest").analyze(every="1s"))
     return compare.compare(analyses)
+
+
+def of_two_contracts(folder: Path) -> object:
+    record(folder / "lake", trade(), trade("CON.F.US.MNQ.H24"))
+    return md.open_lake(folder / "lake").session("latest").analyze().value("trades")
 
 
 def ask_sqlite(query: str, parameters: Any = ()) -> Callable[[Path], object]:  # noqa: ANN401  # any that is wrong
@@ -162,6 +171,9 @@ REFUSED: dict[str, list[Callable[[Path], object]]] = {
     "there is no chart …: it is one of …": [lambda _: pictures.draw(OTHER, [])],
     "no feature …; there are …": [lambda folder: features.features(a_session(folder), every=1, metrics=["other"])],
     "no metric …; there are …": [lambda _: signals.Signals({}).on_bar("minute")],
+    "… is no Estimator: …": [
+        lambda _: md.LiveMetrics({"one": list}).update(md.TradeEvent(ES, 0, 0, 0, 0, 4800.0, 1, 0))  # type: ignore[dict-item]
+    ],
     "no event of … has come; there is …": [lambda _: md.LiveMetrics({})["MNQ"]],
     "train and test must be at least one session": [lambda _: next(features.walk_forward(NONE, test=0))],
     "a book has at least one level, not …": [lambda _: book.book_snapshots(NONE, levels=0)],
@@ -205,9 +217,10 @@ REFUSED: dict[str, list[Callable[[Path], object]]] = {
     "the equations of one fit need the same number of rows": [
         lambda _: regression.least_squares(([1.0, 2.0], [[1.0]]))
     ],
+    "there are several values of … here, of …": [of_two_contracts],
     "none of these sessions has such a figure": [lambda _: compare.history([])],
-    "before and after are told by a time": [lambda _: compare.grouped(NONE, "split")],
-    "a comparison needs two parts, and here is one": [lambda _: compare.grouped(pl.DataFrame({"session_id": ["one"]}))],
+    "before and after are told by a time": [lambda folder: alone(folder, "split")],
+    "a comparison needs two parts, and here is one": [alone],
     "sessions are compared by intervals of one length": [without_intervals],
     "confidence lies between 0 and 1, not at …": [lambda _: compare.compare([], confidence=2.0)],
     "these sessions have no contract in common": [of_two_markets],

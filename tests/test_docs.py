@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from pages import ROOT, WRITTEN, blocks, command_lines, generated_pages
+from pages import ROOT, WRITTEN, as_kept, blocks, command_lines, generated_pages
 from typer.main import get_command
 
 import mdcapture
@@ -51,6 +51,11 @@ REPLACED = [
 @pytest.fixture(scope="module")
 def site() -> dict[str, str]:
     return generated_pages()
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_what_a_page_keeps_of_the_program_is_what_the_program_says(page: Path):
+    assert as_kept(page.read_text()) == page.read_text(), "`make docs` renews it"
 
 
 def text(name: str) -> str:

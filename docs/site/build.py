@@ -3,8 +3,9 @@
     python docs/site/build.py [FOLDER]     writes site/, or FOLDER, which opens without a server
     python -m http.server -d site          for its search, which wants one
 
-The pages are put together in a temporary folder, so that nothing generated lies beside what is written by hand. A dead
-link or anchor, a name that the docstrings can't resolve, and a page that the contents do not list end the build.
+The pages are put together in a temporary folder. What the program knows and what reads well without the site is kept in
+docs/, too, and renewed here. A dead link or anchor, a name that the docstrings can't resolve, and a page that the
+contents do not list end the build.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from reference import GENERATED, LIBRARY_ROOMS, modules
+from reference import GENERATED, KEPT, LIBRARY_ROOMS, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["build", "pages"]
+__all__ = ["build", "pages", "with_kept_parts"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
@@ -33,10 +34,14 @@ AT_THE_ROOT = ("CHANGELOG.md", "CONTRIBUTING.md")
 """Pages that stand where their readers look for them."""
 LINKED = ("LICENSE", "benchmarks", "examples", "docs/images", "docs/mdcapture.service")
 """What pages link to, beside each other."""
+GENERATED_PART = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end of \1 -->", re.DOTALL)
+NOT_KEPT = "*Written when the site is built: `make docs` puts it into `site/`.*"
 
 
 def main() -> int:
     """Build into the folder that is named."""
+    for page in DOCS.rglob("*.md"):
+        page.write_text(with_kept_parts(page.read_text()))
     return build(Path(sys.argv[1] if len(sys.argv) > 1 else "site").resolve())
 
 
@@ -84,8 +89,19 @@ def _config() -> str:
     return (SITE / "site.toml").read_text().replace('"MODULES"', listed).replace('"ROOT"', json.dumps(str(ROOT)))
 
 
+def with_kept_parts(text: str) -> str:
+    """A page as it is kept: with those generated parts that are, and a word in the place of the others."""
+
+    def kept(part: re.Match[str]) -> str:
+        name = part[1]
+        content = "\n".join(GENERATED[name]()) if name in KEPT else NOT_KEPT
+        return f"<!-- generated: {name} -->\n\n{content}\n\n<!-- end of {name} -->"
+
+    return GENERATED_PART.sub(kept, text)
+
+
 def _filled(text: str) -> str:
-    return re.sub(r"<!-- generated: (\w+) -->", lambda name: "\n".join(GENERATED[name[1]]()), text)
+    return GENERATED_PART.sub(lambda part: "\n".join(GENERATED[part[1]]()), text)
 
 
 def _at_home(name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""The parts of the pages that the program itself knows: what replaces each `<!-- generated: NAME -->`.
+"""What the program itself knows: what stands in the pages from `<!-- generated: NAME -->` to `<!-- end of NAME -->`.
 
 Each function here is one of those names.
 """
@@ -26,7 +26,7 @@ from mdcapture.simulator.faults import KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["GENERATED", "Raised", "commands", "modules", "options", "raised", "view_columns"]
+__all__ = ["GENERATED", "KEPT", "Raised", "commands", "modules", "options", "raised", "view_columns"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "mdcapture"
@@ -232,14 +232,24 @@ def _cell(text: str) -> str:
     return "".join(part if part.startswith("`") else part.replace("|", "\\|") for part in code_apart)
 
 
+def _library() -> Iterator[str]:
+    yield "::: mdcapture"
+    yield "    options:"
+    yield "      show_root_members_full_path: false"
+
+
 GENERATED: dict[str, Callable[[], Iterator[str]]] = {
     "commands": _commands,
     "dependencies": _dependencies,
     "examples": _examples,
     "faults": _faults,
     "house": _house,
+    "library": _library,
     "messages": _messages,
     "modules": _modules,
     "tables": _tables,
     "tree": _tree,
 }
+
+KEPT = ("commands", "faults", "tables", "tree")
+"""Those that a page in docs/ holds, too, for readers without the site."""

@@ -13,7 +13,7 @@ from mdcapture.analysis.extract import Extract, Source, take
 from mdcapture.analysis.figures import PARTS, QUALITY, tall
 from mdcapture.analysis.hours import Moment, Window, cut, regular_windows
 from mdcapture.analysis.pairs import pair_figures, together
-from mdcapture.analysis.result import COLUMNS, Analysis
+from mdcapture.analysis.result import COLUMNS, Analysis, counted
 from mdcapture.errors import NotFoundError, UsageError
 from mdcapture.lake.manifest import contracts_named
 
@@ -198,8 +198,8 @@ def _intervals(x: Extract) -> pl.DataFrame:
 def _catalogue(names: Iterable[str], x: Extract) -> pl.DataFrame:
     """The metrics as rows, with what this contract lacks for each."""
     rows = [
-        (name, metric.group, metric.unit, metric.least, metric.counts, _lacking(metric.needs, x))
-        for name, metric in ((name, METRICS[name]) for name in names)
+        (name, one.group, one.unit, 0 if one.total else one.least, one.counts, _lacking(one.needs, x))
+        for name, one in ((name, METRICS[name]) for name in names)
     ]
     names_of_columns = ["metric", "group", "unit", "least", "counts", "lacking"]
     return pl.DataFrame(rows, names_of_columns, orient="row", schema_overrides={"lacking": pl.String})
@@ -214,7 +214,8 @@ def _left_out(parts: Sequence[Extract]) -> Iterator[str]:
     for x in parts:
         missing_s = int((x.missing["to_ns"] - x.missing["from_ns"]).sum()) / 1e9
         if missing_s:
-            yield f"{x.name}: {x.missing.height} gaps, {missing_s:,.3f} s together; no figure reaches across one"
+            gaps = counted(x.missing.height, "gap")
+            yield f"{x.name}: {gaps}, {missing_s:,.3f} s together; no figure reaches across one"
         for stream in ("quotes", "trades", "depth"):
             if stream not in x.streams:
                 yield f"{x.name}: no {stream}, and nothing that needs them"
@@ -228,7 +229,9 @@ def _left_out(parts: Sequence[Extract]) -> Iterator[str]:
 
 
 def _judged(rows: pl.DataFrame) -> pl.DataFrame:
-    """Take back what too small a sample says, and note why a value is not there."""
+    """Take back what too small a sample says, note why a value is not there, and 0 where nothing says that."""
+    nothing = (pl.col("least") == 0) & pl.col("lacking").is_null() & (pl.col("n").fill_null(0) == 0)
+    told = rows.with_columns(pl.when(nothing).then(pl.col("value", "n").fill_null(0)).otherwise(pl.col("value", "n")))
     few = pl.col("n") < pl.col("least")
     note = (
         pl.when(pl.col("lacking").is_not_null())
@@ -238,7 +241,7 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
         .when(pl.col("value").is_null())
         .then(pl.lit("not determined by these data"))
     )
-    return rows.with_columns(
+    return told.with_columns(
         value=pl.when(~few.fill_null(value=False)).then("value"),
         error=pl.when(~few.fill_null(value=False)).then("error"),
         note=note,

@@ -33,8 +33,9 @@ class Metric(NamedTuple):
         definition: What it is, in words.
         source: Who defined it, if that is not common knowledge.
         needs: What it can't be had without.
-        least: The smallest sample that it is reported of.
+        least: The smallest sample that it is reported of; with 0, what is told of nothing is 0.
         counts: What its sample counts.
+        total: Whether it is a sum over the time that it is of: less where there is less time, and 0 of nothing.
     """
 
     group: Group
@@ -44,6 +45,7 @@ class Metric(NamedTuple):
     needs: tuple[Needs, ...] = ("trades",)
     least: int = 1
     counts: str = "trades"
+    total: bool = False
 
 
 _Q: Final[tuple[Needs, ...]] = ("quotes",)
@@ -64,18 +66,34 @@ _MRR: Final = "Madhavan, Richardson & Roomans (1997)"
 
 METRICS: Final[dict[str, Metric]] = {
     # quality
-    "duration_s": Metric("quality", "s", "time that was analysed, gaps included", needs=_M, counts="messages"),
-    "messages": Metric("quality", "messages", "hub messages received", needs=_M, counts="messages"),
-    "messages_per_s": Metric("quality", "1/s", "messages over the time analysed", needs=_M, counts="messages"),
-    "quotes": Metric("quality", "quotes", "quote messages", needs=_Q, counts="quotes"),
-    "depth_entries": Metric("quality", "entries", "entries of depth messages", needs=_D, counts="entries"),
-    "rejects": Metric("quality", "entries", "entries that could not be used", needs=_M, counts="messages"),
-    "gaps": Metric("quality", "gaps", "times in which data can be missing", needs=_M, counts="messages"),
-    "gap_s": Metric("quality", "s", "how long they are together", needs=_M, counts="messages"),
-    "coverage": Metric("quality", "share", "time without a gap over the time analysed", needs=_M, counts="messages"),
+    "duration_s": Metric(
+        "quality", "s", "time that was analysed, gaps included", needs=_M, counts="messages", total=True
+    ),
+    "messages": Metric("quality", "messages", "hub messages received", needs=_M, counts="messages", total=True),
+    "messages_per_s": Metric("quality", "1/s", "messages over the time analysed", needs=_M, counts="messages", least=0),
+    "quotes": Metric("quality", "quotes", "quote messages", needs=_Q, counts="quotes", total=True),
+    "depth_entries": Metric("quality", "entries", "entries of depth messages", needs=_D, counts="entries", total=True),
+    "rejects": Metric("quality", "entries", "entries that could not be used", needs=_M, counts="messages", total=True),
+    "gaps": Metric(
+        "quality",
+        "gaps",
+        "stretches of time in which data of any stream can be missing",
+        needs=_M,
+        counts="messages",
+        total=True,
+    ),
+    "gap_s": Metric("quality", "s", "how long they are together", needs=_M, counts="messages", total=True),
+    "coverage": Metric(
+        "quality", "share", "time without a gap over the time analysed", needs=_M, counts="messages", least=0
+    ),
     "longest_silence_s": Metric("quality", "s", "longest time without a message", needs=_M, counts="messages", least=2),
     "clock_steps_back": Metric(
-        "quality", "messages", "messages received before the one that came before them", needs=_M, counts="messages"
+        "quality",
+        "messages",
+        "messages received before the one that came before them",
+        needs=_M,
+        counts="messages",
+        total=True,
     ),
     "latency_median_ms": Metric(
         "quality", "ms", "median of receive time less exchange time of trades; the clocks' difference is in it"
@@ -86,11 +104,13 @@ METRICS: Final[dict[str, Metric]] = {
     "locked": Metric("quality", "share", "time in which best bid and ask are equal", needs=_Q, counts="quotes"),
     "crossed": Metric("quality", "share", "time in which the best bid is above the ask", needs=_Q, counts="quotes"),
     # activity
-    "trades": Metric("activity", "prints", "trades printed"),
-    "orders": Metric("activity", "orders", "aggressive orders: prints of one exchange time and side are one"),
-    "volume": Metric("activity", "lots", "lots traded"),
-    "value": Metric("activity", "currency", "Σ price × lots × what a point is worth"),
-    "trades_per_s": Metric("activity", "1/s", "trades over the time analysed"),
+    "trades": Metric("activity", "prints", "trades printed", total=True),
+    "orders": Metric(
+        "activity", "orders", "aggressive orders: prints of one exchange time and side are one", total=True
+    ),
+    "volume": Metric("activity", "lots", "lots traded", total=True),
+    "value": Metric("activity", "currency", "Σ price × lots × what a point is worth", total=True),
+    "trades_per_s": Metric("activity", "1/s", "trades over the time analysed", least=0),
     "open": Metric("activity", "price", "price of the first trade"),
     "high": Metric("activity", "price", "highest price traded"),
     "low": Metric("activity", "price", "lowest price traded"),
@@ -109,7 +129,9 @@ METRICS: Final[dict[str, Metric]] = {
     "quoted_spread_ticks": Metric("spreads", "ticks", "the same in ticks", needs=_Q, counts="quotes"),
     "quoted_spread_bps": Metric("spreads", "bps", "the same over the mid", needs=_Q, counts="quotes"),
     "one_tick": Metric("spreads", "share", "time in which the spread is one tick", needs=_Q, counts="quotes"),
-    "widenings": Metric("spreads", "times", "how often the spread grew beyond one tick", needs=_Q, counts="quotes"),
+    "widenings": Metric(
+        "spreads", "times", "how often the spread grew beyond one tick", needs=_Q, counts="quotes", total=True
+    ),
     "reversion_median_s": Metric(
         "spreads", "s", "median time until it was back at one tick", needs=_Q, least=5, counts="widenings"
     ),
@@ -239,9 +261,9 @@ METRICS: Final[dict[str, Metric]] = {
     "realized_skewness": Metric("volatility", "", "√n Σ r³ / RV^1.5, each 15 s", _ACJV, _Q, 60, "returns"),
     "realized_kurtosis": Metric("volatility", "", "n Σ r⁴ / RV², each 15 s; 3 for a normal", _ACJV, _Q, 60, "returns"),
     # order flow
-    "buy_volume": Metric("order flow", "lots", "lots that buyers took"),
-    "sell_volume": Metric("order flow", "lots", "lots that sellers took"),
-    "delta": Metric("order flow", "lots", "bought less sold"),
+    "buy_volume": Metric("order flow", "lots", "lots that buyers took", total=True),
+    "sell_volume": Metric("order flow", "lots", "lots that sellers took", total=True),
+    "delta": Metric("order flow", "lots", "bought less sold", total=True),
     "imbalance": Metric("order flow", "share", "delta over bought plus sold", "Chordia & Subrahmanyam (2004)"),
     "count_imbalance": Metric(
         "order flow", "share", "the same of the number of trades", "Chordia & Subrahmanyam (2004)"

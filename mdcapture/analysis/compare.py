@@ -3,7 +3,8 @@
 Every figure of an analysis is a value with a time. `history` puts those of many analyses below each other, with the
 trading day that they belong to; `compare` takes their means in groups (sessions, days of the week, before and after),
 and says how sure their differences are: values drawn again at random, in blocks of neighbours so that their dependence
-stays, show how much a difference may owe to chance.
+stays, show how much a difference may owe to chance. Intervals that a session's start or end cuts off are left out: they
+hold less of everything, and what they do hold is of fewer rows.
 
 Künsch (1989), "The jackknife and the bootstrap for general stationary observations", Annals of Statistics.
 """
@@ -18,17 +19,18 @@ import polars as pl
 
 from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.hours import EXCHANGE_ZONE, moment_ns
+from mdcapture.analysis.result import counted
 from mdcapture.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from mdcapture.analysis.hours import Moment
     from mdcapture.analysis.result import Analysis
 
-__all__ = ["By", "compare", "grouped", "history", "trading_day"]
+__all__ = ["By", "comparable", "compare", "history", "lacking", "remarks", "trading_day"]
 
 By = Literal["session", "weekday", "split"]
 """What is compared: sessions, days of the week, or what was before a time and what was after it."""
@@ -40,7 +42,23 @@ _FEWEST: Final = 4
 _ROLL: Final = "7h"
 """A trading day begins so long before midnight in Chicago."""
 
+_WHOLE: Final = 0.99
+"""An interval of at least this part of the longest one is whole: a session begins with its first message."""
+
+_TOTALS: Final = [name for name, metric in METRICS.items() if metric.total]
+_ONLY_CUT_OFF: Final = "a part has only intervals that are cut off, whose totals are less than those of whole ones"
+
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+_SCHEMA: Final = {
+    **dict.fromkeys(("contract", "group", "metric", "unit", "a", "b"), pl.String),
+    **dict.fromkeys(("mean_a", "mean_b", "difference", "low", "high"), pl.Float64),
+    **dict.fromkeys(("n_a", "n_b"), pl.Int64),
+    **dict.fromkeys(("p10_a", "median_a", "p90_a", "p10_b", "median_b", "p90_b"), pl.Float64),
+    **dict.fromkeys(("left_out_a", "left_out_b"), pl.Int64),
+    "note": pl.String,
+}
 
 
 def trading_day(column: str) -> pl.Expr:
@@ -83,13 +101,36 @@ def history(analyses: Sequence[Analysis], metrics: Sequence[str] = ()) -> pl.Dat
     )
 
 
-def grouped(figures: pl.DataFrame, by: By = "session", split: Moment | None = None) -> pl.DataFrame:
-    """Add `part`, what a figure is compared as, and put the parts in their order.
+def comparable(analyses: Sequence[Analysis], by: By = "session", split: Moment | None = None) -> pl.DataFrame:
+    """The intervals that `compare` takes, part by part in their order.
 
     Args:
-        figures: From `history`.
+        analyses: Of intervals; those of one session twice are two.
         by: Each session, each day of the week (of the trading day), or before and after.
         split: The time that divides before from after.
+
+    Returns:
+        What `history` has, `part` (what a figure is compared as) and `left_out` (how many intervals that a session's
+        start or end cuts off are not here). Where a part of a contract has no whole interval, those that are cut off
+        are here, and the values of totals are null.
+
+    Raises:
+        UsageError: `split` is missing or not wanted, or there are fewer than two parts.
+        NotFoundError: There are no figures.
+    """
+    rows = _parted(_in_order(analyses), by, split)
+    span_ns, of_part = pl.col("end_ns") - pl.col("start_ns"), ["contract", "part"]
+    start = pl.struct("session_id", "start_ns")
+    cut_off = span_ns < _WHOLE * span_ns.max().over("contract")
+    judged = rows.with_columns(cut_off=cut_off).with_columns(hopeless=pl.col("cut_off").all().over(of_part))
+    left_out = start.filter(pl.col("cut_off") & ~pl.col("hopeless")).n_unique().over(of_part)
+    less = pl.col("hopeless") & pl.col("metric").is_in(_TOTALS)
+    kept = judged.with_columns(left_out=left_out, value=pl.when(~less).then("value"))
+    return kept.filter(pl.col("hopeless") | ~pl.col("cut_off")).drop("cut_off", "hopeless")
+
+
+def _parted(figures: pl.DataFrame, by: By, split: Moment | None) -> pl.DataFrame:
+    """Add `part`, and put the parts in their order.
 
     Raises:
         UsageError: `split` is missing or not wanted, or there are fewer than two parts.
@@ -134,8 +175,10 @@ def compare(
     Returns:
         `contract` (the root), `group`, `metric`, `unit`, `a`, `b` (the parts), `mean_a`, `mean_b` (over intervals),
         `difference` (b less a), `low` and `high` (its bootstrap interval; null with fewer than four intervals), `n_a`
-        and `n_b` (intervals), and `p10`, `median` and `p90` of either part's intervals (`p10_a`, …), for each metric
-        that both have.
+        and `n_b` (intervals), `p10`, `median` and `p90` of either part's intervals (`p10_a`, …), `left_out_a` and
+        `left_out_b` (intervals that a session's start or end cuts off, which are in none of these) and `note`, for each
+        metric that both have. A part that has none but such intervals is compared by them, except for totals: those
+        have no numbers, and the note says why.
 
     Raises:
         UsageError: There are no two parts, the analyses have no intervals or different ones, or the confidence is none.
@@ -145,9 +188,9 @@ def compare(
         raise UsageError("sessions are compared by intervals of one length: analyze each with the same every=")
     if not 0 < confidence < 1:
         raise UsageError(f"confidence lies between 0 and 1, not at {confidence}")
-    rows = grouped(_in_order(analyses), by, split)
+    rows = comparable(analyses, by, split)
     keys = ["contract", "metric", "part"]
-    values = {key: part["value"].to_numpy() for key, part in rows.partition_by(keys, as_dict=True).items()}
+    values = rows.partition_by(keys, as_dict=True)
     first, *others = rows["part"].unique(maintain_order=True)
     compared = [
         _compared((contract, metric), (first, other), values, confidence, seed)
@@ -156,7 +199,28 @@ def compare(
     ]
     if not compared:
         raise NotFoundError("these sessions have no contract in common")
-    return pl.DataFrame(compared, infer_schema_length=None)
+    return pl.DataFrame(compared, _SCHEMA)
+
+
+def remarks(compared: pl.DataFrame) -> Iterator[str]:
+    """What a reader of a comparison must know of intervals that are cut off, in words."""
+    sides = [compared.select("contract", "metric", "note", part=one, left_out=f"left_out_{one}") for one in ("a", "b")]
+    parts = pl.concat(sides).unique(["contract", "part"])
+    left_out = int(parts["left_out"].sum())
+    if left_out:
+        yield f"{counted(left_out, 'interval')} that a session's start or end cuts off: left out"
+    totals = compared.drop_nulls("note")
+    if totals.height:
+        names = ", ".join(totals["metric"].unique(maintain_order=True))
+        yield f"not compared: {names}: {_ONLY_CUT_OFF}; shorter intervals may help"
+
+
+def lacking(analyses: Sequence[Analysis], metrics: Sequence[str]) -> Iterator[str]:
+    """Which sessions and contracts have no figure of these metrics, and why, in words."""
+    for one in analyses:
+        for row in one.only(metrics).listed():
+            if not row["value"]:
+                yield f"{row['session_id']}, {row['contract']}: no {row['metric']}: {row['note']}"
 
 
 def _in_order(analyses: Sequence[Analysis]) -> pl.DataFrame:
@@ -174,34 +238,35 @@ def _in_order(analyses: Sequence[Analysis]) -> pl.DataFrame:
 def _compared(
     what: tuple[str, str],
     parts: tuple[str, str],
-    values: dict[tuple[Any, ...], NDArray[np.float64]],
+    values: dict[tuple[Any, ...], pl.DataFrame],
     confidence: float,
     seed: int,
 ) -> dict[str, object]:
     contract, name = what
-    of_a, of_b = (values[contract, name, part] for part in parts)
-    low, high = _interval(of_a, of_b, confidence, np.random.default_rng(seed))
-    mean_a, mean_b = float(of_a.mean()), float(of_b.mean())
-    quantiles = {
-        f"{label}_{side}": float(np.quantile(of_one, level))
-        for side, of_one in (("a", of_a), ("b", of_b))
-        for label, level in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))
-    }
-    return {
+    a, b = (values[contract, name, part] for part in parts)
+    row = {
         "contract": contract,
         "group": METRICS[name].group,
         "metric": name,
         "unit": METRICS[name].unit,
         "a": parts[0],
         "b": parts[1],
-        "mean_a": mean_a,
-        "mean_b": mean_b,
-        "difference": mean_b - mean_a,
-        "low": low,
-        "high": high,
-        "n_a": len(of_a),
-        "n_b": len(of_b),
-    } | quantiles
+        "n_a": a.height,
+        "n_b": b.height,
+        "left_out_a": a["left_out"][0],
+        "left_out_b": b["left_out"][0],
+    }
+    if a["value"].has_nulls() or b["value"].has_nulls():
+        return row | {"note": _ONLY_CUT_OFF}
+    of_a, of_b = a["value"].to_numpy(), b["value"].to_numpy()
+    low, high = _interval(of_a, of_b, confidence, np.random.default_rng(seed))
+    means = {"mean_a": float(of_a.mean()), "mean_b": float(of_b.mean())}
+    quantiles = {
+        f"{label}_{side}": float(np.quantile(values, level))
+        for side, values in (("a", of_a), ("b", of_b))
+        for label, level in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))
+    }
+    return row | means | {"difference": means["mean_b"] - means["mean_a"], "low": low, "high": high} | quantiles
 
 
 def _interval(

@@ -212,10 +212,14 @@ class Extract:
 
     @cached_property
     def missing(self) -> pl.DataFrame:
-        """When data of any stream can be missing: `session_id`, `from_ns`, `to_ns`, in order and apart."""
-        gaps = self.noted.select(begin_ns="from_ns", end_ns="to_ns")
+        """When data of any stream can be missing: `session_id`, `from_ns`, `to_ns`, in order and apart.
+
+        Gaps of several streams that overlap or touch are one.
+        """
+        gaps = self.noted.select(begin_ns="from_ns", end_ns="to_ns").sort("begin_ns", "end_ns")
         reached = pl.col("end_ns").cum_max().shift(fill_value=0)
-        apart = gaps.sort("begin_ns", "end_ns").with_columns(begin_ns=pl.max_horizontal("begin_ns", reached))
+        stretch = (pl.col("begin_ns") > reached).cum_sum().alias("stretch")
+        apart = gaps.group_by(stretch, maintain_order=True).agg(pl.col("begin_ns").min(), pl.col("end_ns").max())
         return (
             self.spans.join(apart, how="cross")
             .select(

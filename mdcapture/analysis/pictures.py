@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import polars as pl
 
@@ -24,8 +25,7 @@ from mdcapture.charts.scatter import flow_and_moves
 from mdcapture.charts.sizes import size_tail
 from mdcapture.charts.spreads import spread_states
 from mdcapture.errors import UsageError
-from mdcapture.metrics.bars import time_bars
-from mdcapture.metrics.depth import heatmap
+from mdcapture.metrics.depth import half_life, heatmap
 from mdcapture.metrics.distribution import intraday_pattern, size_histogram
 from mdcapture.metrics.frames import previous_tick
 from mdcapture.metrics.impact import flow_regression, response
@@ -52,6 +52,8 @@ _FEWEST: Final = 5
 _SIZE_EDGES: Final = (1, 2, 5, 20)
 _MINUTE_NS: Final = 60 * SECOND_NS
 _DAY_BINS: Final = 48
+_NAMED: Final = 4
+"""So many contracts are named in the title of what compares them; the legend names all."""
 
 
 class Picture(NamedTuple):
@@ -120,15 +122,26 @@ def _recovery(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # 
     title = _named(x, "recovery of the book")
     if "depth" not in x.streams:
         return empty(title, "no depth was captured")
-    paths = {"lots at a swept price": (x.after_sweeps, pl.col("change").min())} if "trades" in x.streams else {}
-    paths |= {"width of the spread": (x.after_widenings, pl.col("change").max())}
-    curves = [
-        path.filter(pl.col("n") >= METRICS["sweep_half_life_s"].least)
-        .select(horizon_s=pl.col("horizon_ns") / SECOND_NS, left=pl.col("change") / shock, series=pl.lit(name))
-        .filter(pl.col("horizon_s") > 0)
-        for name, (path, shock) in paths.items()
-    ]
+    curves = [_left(x.after_widenings, "rise", "width of the spread")]
+    if "trades" in x.streams:
+        curves.insert(0, _left(x.after_sweeps, "fall", "lots at a swept price"))
     return recovery(pl.concat(curves), title=title)
+
+
+def _left(path: pl.DataFrame, effect: Literal["rise", "fall"], name: str) -> pl.DataFrame:
+    """What is left of a shock by the time since, as `curves.recovery` takes it; no row where none can be told."""
+    least = METRICS["sweep_half_life_s"].least
+    shocks = half_life(path, effect).filter(pl.col("peak").is_not_null(), pl.col("n") >= least)
+    return (
+        path.filter(pl.col("n") >= least, pl.col("horizon_ns") > 0)
+        .join(shocks.select("session_id", "peak", "half_life_ns"), on="session_id")
+        .select(
+            horizon_s=pl.col("horizon_ns") / SECOND_NS,
+            left=pl.col("change") / pl.col("peak"),
+            series=pl.lit(name),
+            half_life_s=pl.col("half_life_ns") / SECOND_NS,
+        )
+    )
 
 
 def _imbalance(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
@@ -235,13 +248,13 @@ def _response(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # 
 def _time_of_day(parts: Sequence[Extract], zone: str) -> Chart:
     x = parts[0]
     zone = EXCHANGE_ZONE if zone == UTC else zone
-    bars = time_bars(x.trades, _MINUTE_NS, incidents=x.gaps("trades"), empty=True)
+    lots = _without_gaps(x, _by_bin(x, x.trades.lazy(), _MINUTE_NS, pl.col("volume").sum()), _MINUTE_NS, "trades")
     minutes = x.returns(_MINUTE_NS).select(recv_ns=pl.col("recv_ns") - _MINUTE_NS, move=pl.col("log_return").abs())
     sides = ["best_bid", "best_ask"]
     spreads = previous_tick(x.width_changes, SECOND_NS, sides, incidents=x.gaps("quotes")).with_columns(quoted_spread())
     interval_ns = max(_MINUTE_NS, _interval_ns(x, _DAY_BINS))
     measures = {
-        "lots a minute": intraday_pattern(bars, "volume", interval_ns, clock="start_ns", time_zone=zone),
+        "lots a minute": intraday_pattern(lots, "per_s", interval_ns, time_zone=zone),
         "|return| of a minute": intraday_pattern(minutes, "move", interval_ns, time_zone=zone),
         "quoted spread by time": intraday_pattern(spreads, "quoted_spread", interval_ns, time_zone=zone),
     }
@@ -252,14 +265,44 @@ def _time_of_day(parts: Sequence[Extract], zone: str) -> Chart:
 def _rates(parts: Sequence[Extract], zone: str) -> Chart:
     x = parts[0]
     interval_ns = _interval_ns(x, 3 * _BINS)
-    start = pl.col("recv_ns") // interval_ns * interval_ns
-    frames = {"quotes": x.quotes.lazy(), "trades": x.trades.lazy(), "depth": x.depth}
-    counted = [
-        frame.group_by(recv_ns=start).agg(per_s=pl.len() / (interval_ns / SECOND_NS)).with_columns(stream=pl.lit(name))
+    frames = {"depth": x.depth, "quotes": x.quotes.lazy(), "trades": x.trades.lazy()}
+    rates = [
+        _by_bin(x, frame, interval_ns, pl.len()).with_columns(stream=pl.lit(name))
         for name, frame in frames.items()
+        if name in x.streams
     ]
-    rates = pl.concat(counted).sort("stream", "recv_ns").collect()
-    return message_rates(rates, x.missing, title=_named(x, "rows a second and gaps"), zone=zone)
+    title = _named(x, "rows a second and gaps")
+    return message_rates(
+        pl.concat(rates) if rates else pl.DataFrame(), x.missing, interval_ns=interval_ns, title=title, zone=zone
+    )
+
+
+def _by_bin(x: Extract, rows: pl.LazyFrame, interval_ns: int, amount: pl.Expr) -> pl.DataFrame:
+    """How much of something came in each interval, a second: `recv_ns` (its start), `per_s`.
+
+    Where nothing came it is 0. Intervals that a window cuts off have the rate of the time that they have; with less
+    than half of it they are no row.
+    """
+    start = pl.col("session_id").cast(pl.Int64)
+    time_ns = (
+        replace(x, every_ns=interval_ns)
+        .spans.group_by(recv_ns=start)
+        .agg(time_ns=(pl.col("to_ns") - pl.col("from_ns")).sum())
+    )
+    came = rows.group_by(recv_ns=pl.col("recv_ns") // interval_ns * interval_ns).agg(came=amount).collect()
+    return (
+        time_ns.filter(2 * pl.col("time_ns") >= interval_ns)
+        .join(came, on="recv_ns", how="left")
+        .select("recv_ns", per_s=pl.col("came").fill_null(0) / (pl.col("time_ns") / SECOND_NS))
+        .sort("recv_ns")
+    )
+
+
+def _without_gaps(x: Extract, bins: pl.DataFrame, interval_ns: int, stream: str) -> pl.DataFrame:
+    """Those bins, by their start `recv_ns`, in which no row of the stream can be missing."""
+    start, gaps = pl.col("recv_ns"), x.noted.filter(pl.col("stream") == stream)
+    lacking = bins.join(gaps, how="cross").filter(pl.col("from_ns") < start + interval_ns, pl.col("to_ns") > start)
+    return bins.join(lacking, on="recv_ns", how="anti")
 
 
 def _latency(parts: Sequence[Extract], zone: str) -> Chart:
@@ -275,24 +318,35 @@ def _latency(parts: Sequence[Extract], zone: str) -> Chart:
     return latency(bins, title=_named(x, "latency of trades"), zone=zone)
 
 
+def _all_named(parts: Sequence[Extract]) -> str:
+    names = [x.name for x in parts]
+    if len(names) > _NAMED:
+        names[_NAMED:] = [f"{len(names) - _NAMED} more"]
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _pair_names(parts: Sequence[Extract]) -> pl.Expr:
     names = {x.contract.contract_id: x.name for x in parts}
     return pl.format("{} / {}", pl.col("contract_x").replace(names), pl.col("contract_y").replace(names))
 
 
 def _epps(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
+    title = f"{_all_named(parts)}: correlation by interval (Epps)"
     if len(parts) == 1:
-        return empty("Correlation by interval (Epps)", "one contract only: correlations need two")
+        return empty(title, "one contract only: correlations need two")
     curve = together(parts).epps([round(interval_s * SECOND_NS) for interval_s in _EPPS_S])
     rows = curve.filter(pl.col("n") >= _FEWEST).sort("contract_x", "contract_y", "interval_ns")
-    return epps(rows.select("correlation", interval_s=pl.col("interval_ns") / SECOND_NS, series=_pair_names(parts)))
+    pairs = rows.select("correlation", interval_s=pl.col("interval_ns") / SECOND_NS, series=_pair_names(parts))
+    return epps(pairs, title=title)
 
 
 def _leads(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
+    title = f"{_all_named(parts)}: lead and lag"
     if len(parts) == 1:
-        return empty("Lead and lag", "one contract only: correlations need two")
+        return empty(title, "one contract only: correlations need two")
     curve = together(parts).leads()
-    return leads_and_lags(curve.select("correlation", lag_ms=pl.col("lag_ns") / 1e6, series=_pair_names(parts)))
+    pairs = curve.select("correlation", lag_ms=pl.col("lag_ns") / 1e6, series=_pair_names(parts))
+    return leads_and_lags(pairs, title=title)
 
 
 PICTURES: Final[Mapping[Kind, Picture]] = {
@@ -343,7 +397,8 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
     ),
     Kind.DAY: Picture(
         "Time of day",
-        "Volume, moves and spreads by the time of day, each over its mean; on the exchange's clock if none is named.",
+        "Volume, moves and spreads by the time of day, each over its mean; on the exchange's clock if none is named. "
+        "A minute that the session cuts off counts by the time that it has, if that is half of it; one with a gap not.",
         _time_of_day,
     ),
     Kind.RESPONSE: Picture(
@@ -356,10 +411,16 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
     ),
     Kind.LEADS: Picture(
         "Lead and lag",
-        "Correlation by lag, from every tick (Hoffmann, Rosenbaum & Yoshida 2013): to the right the first one leads.",
+        "Correlation by lag, from every tick (Hoffmann, Rosenbaum & Yoshida 2013): to the right the first "
+        "of a pair leads.",
         _leads,
         of_all=True,
     ),
-    Kind.RATES: Picture("Rows a second and gaps", "What came, and when data can be missing.", _rates),
+    Kind.RATES: Picture(
+        "Rows a second and gaps",
+        "What came, 0 where nothing did, and when data can be missing; an interval that the session cuts off has the "
+        "rate of the time that it has, and is left out where that is less than half.",
+        _rates,
+    ),
     Kind.LATENCY: Picture("Latency", "Receive time less exchange time of trades.", _latency),
 }

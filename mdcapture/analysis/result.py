@@ -11,15 +11,16 @@ import polars as pl
 
 from mdcapture.analysis.catalogue import GROUPS, METRICS
 from mdcapture.errors import UsageError
+from mdcapture.lake.manifest import contract_named
 from mdcapture.wire.timestamps import format_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mdcapture.analysis.hours import Window
     from mdcapture.lake.manifest import Contract
 
-__all__ = ["COLUMNS", "HEADLINES", "Analysis", "known_metrics", "shown"]
+__all__ = ["COLUMNS", "HEADLINES", "Analysis", "counted", "known_metrics", "readable", "shown"]
 
 COLUMNS: Final = (
     "session_id",
@@ -89,12 +90,39 @@ class Analysis:
 
         Args:
             metric: Its name.
-            contract: The contract's id or name; by default the first one.
+            contract: The contract's id, name or root, of a pair either's; the only one need not be named.
+
+        Returns:
+            None where the data do not support it: `frame` has the reason, as `note`.
+
+        Raises:
+            UsageError: There is no such metric (the nearest is named), or several contracts could be meant.
+            NotFoundError: There is no such contract.
         """
-        chosen = next(one for one in self.contracts if contract in (None, one.name, one.contract_id))
-        here = (pl.col("metric") == metric) & (pl.col("contract_id") == chosen.contract_id)
-        values = self.figures.filter(here)["value"]
-        return values[0] if len(values) else None
+        known_metrics([metric])
+        here = pl.col("metric") == metric
+        if contract is not None:
+            contract_id = contract_named(self.contracts, contract).contract_id
+            here &= (pl.col("contract_id") == contract_id) | (pl.col("other_id") == contract_id).fill_null(value=False)
+        found = self.figures.filter(here)
+        of = found.select("contract_id", "other_id").unique(maintain_order=True).rows()
+        if len(of) > 1:
+            names = ", ".join("/".join(self._name(one) for one in several if one) for several in of)
+            raise UsageError(
+                f"there are several values of {metric} here, of {names}: name one contract, or take `frame`"
+            )
+        return found["value"][0] if of else None
+
+    def _name(self, contract_id: str) -> str:
+        return next((one.name for one in self.contracts if one.contract_id == contract_id), "") or contract_id
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The rows of `frame` as people read them, see `readable`."""
+        contract = (
+            {"contract": "/".join(self._name(one) for one in (row["contract_id"], row["other_id"]) if one)} | row
+            for row in self.figures.rows(named=True)
+        )
+        return list(map(readable, contract))
 
     def only(self, metrics: Sequence[str]) -> Analysis:
         """The same with these metrics alone.
@@ -197,6 +225,15 @@ def known_metrics(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
+def readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A figure's row as people read it: value and error in one, clocks (UTC), the long id last."""
+    before = {name: row[name] for name in ("contract", "day", "weekday", "metric") if name in row}
+    value = {"value": shown(row["value"], row["error"]), "unit": row["unit"], "n": row["n"]}
+    clocks = {"from": _clock(row["start_ns"]), "to": _clock(row["end_ns"])}
+    after = {name: row[name] for name in ("note", "session_id") if name in row}
+    return before | value | clocks | after
+
+
 def shown(value: float | None, error: float | None = None) -> str:
     """A figure for people: four digits and at least two decimals; with an error, as many digits as that leaves."""
     if value is None:
@@ -211,6 +248,11 @@ def shown(value: float | None, error: float | None = None) -> str:
     if abs(value) < _TINY:
         return f"{value:.3e}"
     return f"{value:,.{max(_DECIMALS, _DIGITS - 1 - _exponent(value))}f}"
+
+
+def counted(number: int, thing: str) -> str:
+    """So many things: 1 gap, 2 gaps."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _exponent(value: float) -> int:

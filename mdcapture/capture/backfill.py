@@ -4,7 +4,8 @@ The ticks of a gap are gone; its bars of one second are not. When a gap of a con
 fetched over REST, an hour at a time, within the gateway's rate limits, and written as incidents that carry bars:
 through the journal, like everything else. Where other streams had a gap and trades had none, bars tell nothing new.
 
-What fails is tried again for about an hour, and then only logged: the gap is on record in any case.
+What fails is tried again for about an hour, and then only logged: the gap is on record in any case. A bar of more lots
+than a table's column holds is left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _PIECE_NS: Final = 3600 * NS_PER_S
 _LONGEST_QUEUE: Final = 1000
+_MOST_LOTS: Final = 2**63 - 1
 _POLICY: Final = RetryPolicy(first_s=5.0, max_s=600.0, attempts=12)
 
 
@@ -93,13 +95,14 @@ class Backfill:
         backoff = Backoff(self._policy)
         while True:
             try:
-                bars = tuple(await self._bars(contract_id, start_ns, end_ns))
+                answer = await self._bars(contract_id, start_ns, end_ns)
             except GatewayError as error:
                 pause_s = backoff.pause_s(error)
                 if backoff.exhausted or verdict(error, stood=True) is Verdict.GIVE_UP:
                     raise
                 await asyncio.sleep(pause_s)
             else:
+                bars = tuple(bar for bar in answer if abs(bar.volume) <= _MOST_LOTS)
                 detail = f"{len(bars)} bars of 1 s, {sum(bar.volume for bar in bars)} lots"
                 kind = IncidentKind.BACKFILLED
                 self._tell(Incident(kind, "trades", contract_id, start_ns, end_ns, detail, bars))

@@ -8,13 +8,15 @@ limits                               each memory_check_s: memory, disk, files
 figures                              each second: to the status file, systemd, Prometheus
 watch                                each watch_s: silent streams, clocks that were set
 backfill                             after a gap of trades: its bars
-trading days                         at the day's end: the next session, with the contracts of that day
+trading days                         at the day's end: the next session, with the contracts of that day; those that
+                                     can't be looked up then are asked for again
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -29,6 +31,7 @@ from mdcapture.capture.health import Health
 from mdcapture.capture.limits import Limits
 from mdcapture.capture.market_hours import load_market_hours, open_since_ns, weekly
 from mdcapture.capture.publishing import publish
+from mdcapture.capture.roster import Roster
 from mdcapture.capture.scribe import Scribe
 from mdcapture.capture.systemd import notify
 from mdcapture.capture.trading_day import next_roll_ns
@@ -37,6 +40,7 @@ from mdcapture.capture.watchdog import Alarm, ClockWatch, Watchdog
 from mdcapture.errors import GatewayError, StorageError, UnreachableError
 from mdcapture.gateway.hub import Subscription
 from mdcapture.gateway.retry import Backoff, Verdict, verdict
+from mdcapture.lake.journal import ENDED
 from mdcapture.lake.layout import journal_folder
 from mdcapture.lake.remote import shown_url
 from mdcapture.lake.schema import STREAMS, Incident, IncidentKind
@@ -63,6 +67,8 @@ _log = logging.getLogger(__name__)
 
 _MB: Final = 1024 * 1024
 _LONGEST_SLEEP_S: Final = 30.0
+_LONGEST_PATIENCE_S: Final = 3600.0
+_NOT_FORCED: Final = "the journal can't be forced onto the disk"
 
 
 class Capture:
@@ -73,6 +79,7 @@ class Capture:
         upstream: Where contracts, records and bars come from.
         feed: Who listens.
         clock: Nanoseconds since the epoch, UTC.
+        slept: How long this machine has slept, in nanoseconds.
 
     Attributes:
         session_ids: The sessions so far, the running one last.
@@ -86,6 +93,7 @@ class Capture:
         upstream: AbstractAsyncContextManager[Upstream],
         feed: Feed,
         clock: Callable[[], int],
+        slept: Callable[[], int],
     ) -> None:
         self.session_ids: list[str] = []
         self.scribe: Scribe | None = None
@@ -93,6 +101,7 @@ class Capture:
         self._upstream = upstream
         self._feed = feed
         self._clock = clock
+        self._slept = slept
         self._root = Path(config.lake)
         self._source = ""
         self._followers = _followers(config, self._root)
@@ -152,10 +161,10 @@ class Capture:
         self._loop = asyncio.get_running_loop()
         async with self._upstream as upstream:
             self._source = upstream.source
-            contracts = await self._first_contracts(upstream)
-            session = await self._open(contracts)
+            roster = await self._first_contracts(upstream)
+            session = await self._open(roster.contracts)
             recovery = asyncio.create_task(sealing.recover(self._root))
-            subscriptions = self._subscriptions(contracts)
+            subscriptions = self._subscriptions(roster.contracts)
             scribe = self.scribe = Scribe(
                 session,
                 subscriptions,
@@ -181,7 +190,7 @@ class Capture:
                     self._publish(Health(scribe, self._feed, self.limits.reached)),
                     self._watch(hub, scribe),
                     self._backfill(upstream.bars, scribe),
-                    self._trading_days(upstream, hub, scribe, contracts),
+                    self._trading_days(hub, scribe, roster),
                     *(follower.follow() for follower in self._followers),
                 )
             finally:
@@ -195,24 +204,24 @@ class Capture:
 
     # What it is about.
 
-    async def _first_contracts(self, upstream: Upstream) -> list[Contract]:
+    async def _first_contracts(self, upstream: Upstream) -> Roster:
         """Look the contracts up, with a patience for a gateway that is away like that for one that went away later."""
-        found: list[Contract] = []
+        roster = Roster(self._config.contracts, upstream.contract)
 
         async def look() -> None:
             loop = asyncio.get_running_loop()
             began_s, backoff = loop.time(), Backoff(retry_policy(self._config))
-            while not found:
+            while not roster.contracts:
                 try:
-                    found.extend(await upstream.contracts())
+                    await roster.find_all()
                 except GatewayError as error:
                     late = self._config.duration_s is not None and loop.time() - began_s >= self._config.duration_s
                     await self._pause(error, backoff, late=late)
 
         await _until_one_ends(look(), self._stopped.wait())
-        if not found:
+        if not roster.contracts:
             raise UnreachableError("ended before the gateway could be reached: nothing was captured")
-        return found
+        return roster
 
     @staticmethod
     async def _pause(error: GatewayError, backoff: Backoff, *, late: bool) -> None:
@@ -255,6 +264,8 @@ class Capture:
         assert self.scribe is not None
         flush = session.journal.flush
         with self._held.pop(session.session_id):
+            if not session.journal.pending_bytes:
+                await self._force(_tell_end, session)
             await asyncio.to_thread(self._feed.catch_up)
             self.scribe.leave(session)
             while not self.ending:
@@ -270,7 +281,9 @@ class Capture:
             await self._seal_rest(session)
 
     async def _seal_rest(self, session: OpenSession) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._disk, _end_journal, session.journal)
+        assert self.scribe is not None
+        lost = self.scribe.lost_untold if session is self.scribe.session else 0
+        await asyncio.get_running_loop().run_in_executor(self._disk, _end_journal, session.journal, lost)
         if self._sealing is not None:
             await self._sealing
         await sealing.finish(self._root, session.session_id)
@@ -288,36 +301,47 @@ class Capture:
             _log.warning("the trading day has no session yet, the one before goes on: %s", trouble)
             await asyncio.sleep(self._config.memory_check_s)
 
-    async def _trading_days(
-        self, upstream: Upstream, hub: MarketHub, scribe: Scribe, contracts: list[Contract]
-    ) -> object:
-        """At each day's end begin a session with that day's contracts, on the same connection.
+    async def _trading_days(self, hub: MarketHub, scribe: Scribe, roster: Roster) -> object:
+        """At each day's end begin a session with that day's contracts.
 
-        All is subscribed to once more, and nothing is unsubscribed before: the gateway may answer with a fresh
-        snapshot, and not a message is missed while it does.
+        What can't be looked up then is asked for again, ever less often. If it has come to mean another contract, a
+        session begins with that one: what a manifest says of contracts is true of all of its session.
         """
         while True:
             roll_ns = next_roll_ns(self._clock(), self._config.roll_time, self._config.roll_zone)
             if roll_ns is None:
                 return await asyncio.Event().wait()
-            while (left_s := (roll_ns - self._clock()) / 1e9) > 0:  # noqa: ASYNC110  # the clock may be set meanwhile
-                await asyncio.sleep(min(left_s, _LONGEST_SLEEP_S))
-            before, contracts = contracts, await self._contracts_of_the_day(upstream, contracts)
-            subscriptions = self._subscriptions(contracts)
-            ended = scribe.turn(await self._open_in_time(scribe, contracts), subscriptions)
-            hub.unsubscribe(set(self._subscriptions(before)) - set(subscriptions))
-            hub.subscribe(subscriptions, again=True)
-            closing = asyncio.create_task(self._close(ended))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            patience_s = self._config.reconnect_max_s
+            while not await self._day_ends(roll_ns, patience_s if roster.unresolved else math.inf):
+                patience_s = max(patience_s, min(2 * patience_s, _LONGEST_PATIENCE_S))
+                if await roster.ask_again():
+                    await self._turn(hub, scribe, roster)
+            await roster.begin_day()
+            await self._turn(hub, scribe, roster)
 
-    @staticmethod
-    async def _contracts_of_the_day(upstream: Upstream, before: list[Contract]) -> list[Contract]:
-        try:
-            return await upstream.contracts()
-        except GatewayError as error:
-            _log.warning("the day's contracts can't be looked up (%s); yesterday's go on", error)
-            return before
+    async def _day_ends(self, roll_ns: int, within_s: float) -> bool:
+        """Wait for a day's end, or for a time, while the clock may be set; whether the day has ended."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + within_s
+        while (left_s := min((roll_ns - self._clock()) / NS_PER_S, until_s - loop.time())) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(min(left_s, _LONGEST_SLEEP_S))
+        return self._clock() >= roll_ns
+
+    async def _turn(self, hub: MarketHub, scribe: Scribe, roster: Roster) -> None:
+        """Go on in a new session, on the same connection.
+
+        All is subscribed to once more, and nothing is unsubscribed before: the gateway may answer with a fresh
+        snapshot, and not a message is missed while it does.
+        """
+        subscriptions = self._subscriptions(roster.contracts)
+        ended = scribe.turn(await self._open_in_time(scribe, roster.contracts), subscriptions)
+        for incident in roster.incidents(self._clock()):
+            scribe.on_incident(incident)
+        hub.unsubscribe(set(self._subscriptions(ended.manifest.contracts)) - set(subscriptions))
+        hub.subscribe(subscriptions, again=True)
+        closing = asyncio.create_task(self._close(ended))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     # Now and then.
 
@@ -333,13 +357,16 @@ class Capture:
             await asyncio.sleep(self._config.duration_s)
 
     async def _sync(self, scribe: Scribe) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._config.sync_ms / 1000)
-            try:
-                await loop.run_in_executor(self._disk, scribe.session.journal.sync)
-            except OSError as error:
-                _log.warning("the journal can't be forced onto the disk: %s", error)
+            await self._force(scribe.session.journal.sync)
+
+    async def _force(self, force: Callable[..., None], *arguments: object) -> None:
+        """Force a part of the journal onto the disk; where that fails, it can be read, and sealed, all the same."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, force, *arguments)
+        except OSError as error:
+            _log.warning("%s: %s", _NOT_FORCED, error)
 
     async def _segments(self, scribe: Scribe) -> None:
         """Close a segment when it is old or large enough, and have it sealed; one process at a time."""
@@ -368,7 +395,7 @@ class Capture:
         except StorageError as error:
             _log.warning("%s; this segment of the journal goes on", error)
             return
-        await asyncio.get_running_loop().run_in_executor(self._disk, journal.retire, before)
+        await self._force(journal.retire, before)
         self._sealing = asyncio.create_task(sealing.seal(self._root, session.session_id, journal.segment - 1))
 
     async def _watch(self, hub: MarketHub, scribe: Scribe) -> None:
@@ -380,18 +407,24 @@ class Capture:
         clocks = ClockWatch(
             interval_s=config.watch_s, step_s=config.clock_step_ms / 1000, suspended_s=config.suspended_s
         )
-        clocks.look(self._clock(), int(loop.time() * NS_PER_S))
-        while True:
-            await asyncio.sleep(config.watch_s)
+
+        def look() -> None:
+            scribe.watch()
             now_ns = self._clock()
-            found = clocks.look(now_ns, int(loop.time() * NS_PER_S))
-            for incident in found.incidents:
+            found = clocks.look(now_ns, int(loop.time() * NS_PER_S), self._slept())
+            for incident in (*found.incidents, *scribe.streams.step(found.step_ns, now_ns)):
                 scribe.on_incident(incident)
                 watchdog.restart(now_ns)
-            if found.step_ns:
-                scribe.streams.step(found.step_ns, found.since_ns, now_ns)
-            scribe.watch()
+            if found.slept_ns >= config.silence_s * NS_PER_S:
+                hub.reconnect("this machine slept for longer than a connection may be silent")
+
+        look()
+        scribe.resumed = look
+        while True:
+            await asyncio.sleep(config.watch_s)
+            look()
             if config.watchdog and not scribe.disk_failing:
+                now_ns = self._clock()
                 open_ns = open_since_ns(self._open_spans, now_ns)
                 _act(watchdog.look(now_ns, scribe.streams.pulses(), open_ns), hub, scribe)
 
@@ -429,16 +462,27 @@ def _followers(config: Config, root: Path) -> list[Follower]:
     return found
 
 
-def _end_journal(journal: Journal) -> None:
+def _tell_end(session: OpenSession) -> None:
+    """Leave word that all messages are there: should handlers not live to say more, it is no gap."""
+    session.journal.sync()
+    (journal_folder(session.root, session.session_id) / ENDED).touch(0o640)
+
+
+def _end_journal(journal: Journal, lost: int) -> None:
+    """Close a journal for good; `lost` messages had no room in it, and it does not say so yet."""
     try:
         journal.end()
     except StorageError as error:
+        if not journal.pending_bytes:
+            _log.warning("%s: %s", _NOT_FORCED, error)
+            journal.end()
+            return
         count, first_ns = journal.waiting()
         since = "" if first_ns is None else f" that came since {format_ns(first_ns)}"
         raise StorageError(
             error.errno,
-            f"{error}; this was the last try, and {count:,} messages{since} are lost; what came before is in the "
-            "journal: free some space and `mdcapture recover` seals it",
+            f"{error}; this was the last try, and {count + lost:,} messages{since} are lost; what came before is in "
+            "the journal: free some space and `mdcapture recover` seals it",
         ) from error
 
 

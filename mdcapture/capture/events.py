@@ -28,7 +28,7 @@ class SessionStart(NamedTuple):
 
 
 class QuoteEvent(NamedTuple):
-    """The top of the market after a quote; None where it has not been seen since the subscription."""
+    """The top of the market after a quote; None where it has not been seen since the subscription, or the last gap."""
 
     contract_id: str
     seq: int

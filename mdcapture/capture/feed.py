@@ -1,7 +1,9 @@
 """Live handlers and statistics, beside the capture and never in its way.
 
 The loop hands over a batch at each flush of the journal, and forgets it. A thread decodes it, counts it, and calls the
-handlers. When the thread is slower than the market, batches pass it by, and are counted: the journal has them all.
+handlers. When the thread is slower than the market, batches pass it by, and are counted: the journal has them all. What
+held before is then not known to hold any more: handlers are told of a gap, and quotes are unknown until told again.
+
 Without handlers there are only statistics to keep: the thread then looks a few times a second, and takes many batches
 as one, for half of the recorder's work would be to wake it for each.
 """
@@ -11,11 +13,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mdcapture.capture.events import DepthEvent, EventDecoder, QuoteEvent, SessionStart, TradeEvent
+from mdcapture.gateway.refusals import quoted
 from mdcapture.lake.schema import Incident, IncidentKind
 
 if TYPE_CHECKING:
@@ -39,12 +43,13 @@ _PAUSE_S_BY_CAPACITY: Final = 0.0002
 
 
 class MessageBatch(NamedTuple):
-    """Messages that follow each other, of one session."""
+    """Messages that follow each other, of one session; `resumed` if something before them has passed by."""
 
     session_id: str
     first_seq: int
     recv_ns: list[int]
     records: list[bytes]
+    resumed: bool = False
 
 
 class Feed:
@@ -75,11 +80,13 @@ class Feed:
         self._handlers: dict[type, list[Callable[..., object]]] = {}
         self._listeners: list[Callable[[list[Event] | None], object]] = []
         self._closed = False
+        self._missed = False
         self._failed: set[Callable[..., object]] = set()
         self._queue: queue.Queue[MessageBatch | Incident | threading.Event | None] = queue.Queue(capacity)
         self._pause_s = min(_PAUSE_S, _PAUSE_S_BY_CAPACITY * capacity)
         self._decoder = EventDecoder()
         self._session_id = ""
+        self._taken_ns = 0
         self._thread = threading.Thread(target=self._run, name="mdcapture-feed", daemon=True)
 
     def handle(self, kind: type, handler: Callable[..., object]) -> None:
@@ -128,24 +135,30 @@ class Feed:
         Returns:
             Whether there was room.
         """
+        if self._missed and isinstance(item, MessageBatch):
+            item = item._replace(resumed=True)
         if not self._closed:
             try:
                 self._queue.put_nowait(item)
             except queue.Full:
                 pass
             else:
+                self._missed = self._missed and not isinstance(item, MessageBatch)
                 return True
-        self.dropped += len(item.records) if isinstance(item, MessageBatch) else 0
+        self._miss(item)
         return False
 
     def clear(self) -> None:
         """Let go of what waits."""
         try:
             while True:
-                item = self._queue.get_nowait()
-                self.dropped += len(item.records) if isinstance(item, MessageBatch) else 0
+                self._miss(self._queue.get_nowait())
         except queue.Empty:
             return
+
+    def _miss(self, item: MessageBatch | Incident | threading.Event | None) -> None:
+        self._missed = True
+        self.dropped += len(item.records) if isinstance(item, MessageBatch) else 0
 
     def listen(self, listener: Callable[[list[Event] | None], object]) -> None:
         """Call this with each batch of events, and with None at the end, in this feed's thread."""
@@ -176,8 +189,7 @@ class Feed:
     def _run(self) -> None:
         for item in self._items():
             if isinstance(item, Incident):
-                self._decoder.incident(item)
-                self._forget_quotes(item)
+                self._forget(item)
                 self._tell(Incident, item)
             elif isinstance(item, MessageBatch):
                 self._take(item)
@@ -195,6 +207,9 @@ class Feed:
             self._decoder = EventDecoder()
             self.latest = {}
             self._tell(SessionStart, SessionStart(batch.session_id))
+        elif batch.resumed:
+            self._resume(batch.recv_ns[0])
+        self._taken_ns = batch.recv_ns[-1]
         events = self._decoder.decode(batch.first_seq, batch.recv_ns, batch.records)
         self._count(events)
         if self._handlers:
@@ -202,6 +217,13 @@ class Feed:
                 self._tell(type(event), event)
         for listener in self._listeners:
             self._call(listener, events)
+
+    def _resume(self, to_ns: int) -> None:
+        """Begin as after a new subscription, since what held may have changed meanwhile; for handlers it is a gap."""
+        self._forget(Incident(IncidentKind.SUBSCRIBING, None, None, to_ns, None))
+        self._tell(
+            Incident, Incident(IncidentKind.GAP, None, None, self._taken_ns, to_ns, IncidentKind.HANDLER_DROPPED)
+        )
 
     def _count(self, events: list[Event]) -> None:
         """Keep the figures, a batch at a time: this thread takes turns with the one that journals."""
@@ -211,7 +233,8 @@ class Feed:
         if events and events[-1].exch_ns is not None:
             self.lags_ns.append(events[-1].recv_ns - events[-1].exch_ns)
 
-    def _forget_quotes(self, incident: Incident) -> None:
+    def _forget(self, incident: Incident) -> None:
+        self._decoder.incident(incident)
         if incident.kind == IncidentKind.SUBSCRIBING and incident.stream in (None, "quotes"):
             self.latest = {
                 (stream, contract_id): event
@@ -228,10 +251,11 @@ class Feed:
             return
         try:
             handler(argument)
-        except Exception as error:  # noqa: BLE001  # theirs can be any: it becomes an incident
+        except BaseException as error:  # noqa: BLE001  # theirs can be any: it becomes an incident
             self._failed.add(handler)
             name = getattr(handler, "__qualname__", repr(handler))
-            self._report(f"the handler {name} is called no more, it raised {type(error).__name__}: {error}")
+            raised = quoted("".join(traceback.format_exception_only(error)))
+            self._report(f"the handler {name} is called no more, it raised {raised}")
 
 
 def _joined(
@@ -248,7 +272,7 @@ def _joined(
             yield before
             before = None
         if isinstance(item, MessageBatch):
-            before = MessageBatch(item.session_id, item.first_seq, list(item.recv_ns), list(item.records))
+            before = item._replace(recv_ns=list(item.recv_ns), records=list(item.records))
         else:
             yield item
     if before is not None:
@@ -257,4 +281,6 @@ def _joined(
 
 def _follows(batch: MessageBatch, before: MessageBatch) -> bool:
     count = len(before.records)
-    return batch.session_id == before.session_id and batch.first_seq == before.first_seq + count and count < _JOINED
+    if batch.resumed or batch.session_id != before.session_id:
+        return False
+    return batch.first_seq == before.first_seq + count and count < _JOINED

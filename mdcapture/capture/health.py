@@ -7,6 +7,7 @@ The recorder writes them each second to `status.json` in its journal's folder: w
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -43,6 +44,8 @@ __all__ = [
     "unfinished",
     "write_status",
 ]
+
+_log = logging.getLogger(__name__)
 
 STATUS_FILE: Final = "status.json"
 SILENT_S: Final = 30.0
@@ -152,8 +155,20 @@ class _Counts(NamedTuple):
     rows: dict[tuple[str, str], int]
 
 
+class _Means(NamedTuple):
+    """What a recorder uses of its machine, by the names of `Figures`."""
+
+    memory_mb: float = 0.0
+    cpu_percent: float = 0.0
+    open_files: int = 0
+    journal_mb: float = 0.0
+    disk_free_mb: float = 0.0
+
+
 class Health:
     """Takes the figures of a recorder; rates are since the last time.
+
+    What the machine does not tell at the moment, as without a free file handle, stays as it was.
 
     Args:
         scribe: Who writes.
@@ -169,6 +184,8 @@ class Health:
         self._started_ns = scribe.session.manifest.created_ns
         self._address: str | None = scribe.session.manifest.config.get("publish")
         self._before = _Counts(self._started_ns, 0, {})
+        self._means = _Means()
+        self._blind = False
 
     def figures(self, at_ns: int, *, connected: bool) -> Figures:
         """Look at everything once."""
@@ -196,19 +213,31 @@ class Health:
             dropped=feed.dropped,
             lost=scribe.lost,
             contracts=_contracts(scribe, dict(feed.latest), rates),
-            memory_mb=self._process.memory_info().rss / _MB,
-            cpu_percent=self._process.cpu_percent(),
             collections=gc.get_stats()[0]["collections"],
-            open_files=self._process.num_fds(),
-            journal_mb=_unsealed_bytes(session) / _MB,
             pending_kb=session.journal.pending_bytes / 1024,
             disk_failing=scribe.disk_failing,
-            disk_free_mb=shutil.disk_usage(session.root).free / _MB,
             limits=sorted(self._limits),
             published=None if self._address is None else read_published(session.root, self._address),
+            **self._look(session)._asdict(),
         )
         self._before = now
         return figures
+
+    def _look(self, session: OpenSession) -> _Means:
+        try:
+            self._means = _Means(
+                memory_mb=self._process.memory_info().rss / _MB,
+                cpu_percent=self._process.cpu_percent(),
+                open_files=self._process.num_fds(),
+                journal_mb=_unsealed_bytes(session) / _MB,
+                disk_free_mb=shutil.disk_usage(session.root).free / _MB,
+            )
+            self._blind = False
+        except (OSError, psutil.Error) as error:
+            if not self._blind:
+                _log.warning("memory, files and disk stay as they were in the figures, they can't be asked: %s", error)
+            self._blind = True
+        return self._means
 
 
 def _seconds(before: _Counts, now: _Counts) -> float:

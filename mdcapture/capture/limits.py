@@ -6,7 +6,7 @@
     disk_stop     the capture ends, while there is still room to seal what it has
     files_warn    nothing but the warning
 
-The journal is the last to feel any of them.
+The journal is the last to feel any of them. Where a look fails, as without a free file handle, the log says so.
 """
 
 from __future__ import annotations
@@ -72,13 +72,35 @@ class Limits:
         """Look each `memory_check_s`.
 
         Raises:
-            StorageError: Less than `disk_stop_mb` of disk is free.
+            StorageError: Less than `disk_stop_mb` of disk is free, or the lake is gone.
         """
         while True:
-            self._look()
+            for look in (self._look_at_disk, self._look_at_memory, self._look_at_files):
+                try:
+                    look()
+                except StorageError:
+                    raise
+                except (OSError, psutil.Error) as error:
+                    _log.warning("a limit can't be looked at: %s", error)
             await asyncio.sleep(self._config.memory_check_s)
 
-    def _look(self) -> None:
+    def _look_at_disk(self) -> None:
+        config = self._config
+        try:
+            free_mb = shutil.disk_usage(self._root).free / _MB
+        except FileNotFoundError:  # from under us: what is written now is gone with it
+            with storage_errors(self._root):
+                raise
+        disk = f"{free_mb:.0f} MB of disk are free"
+        self._check("disk_warn", disk, reached=free_mb < config.disk_warn_mb)
+        if self._check("disk_stop", disk, reached=free_mb < config.disk_stop_mb):
+            raise StorageError(
+                None,
+                f"{disk}, less than disk_stop_mb ({config.disk_stop_mb:.0f}): the capture has ended cleanly, with all "
+                "that had arrived; free some space and start it again",
+            )
+
+    def _look_at_memory(self) -> None:
         config = self._config
         memory_mb = self._process.memory_info().rss / _MB
         memory = f"{memory_mb:.0f} MB of memory are used"
@@ -90,18 +112,10 @@ class Limits:
             gc.collect()
             if new:
                 self._seal_early()
+
+    def _look_at_files(self) -> None:
         files = self._process.num_fds()
-        self._check("files_warn", f"{files} files are open", reached=files > config.files_warn)
-        with storage_errors(self._root):
-            free_mb = shutil.disk_usage(self._root).free / _MB
-        disk = f"{free_mb:.0f} MB of disk are free"
-        self._check("disk_warn", disk, reached=free_mb < config.disk_warn_mb)
-        if self._check("disk_stop", disk, reached=free_mb < config.disk_stop_mb):
-            raise StorageError(
-                None,
-                f"{disk}, less than disk_stop_mb ({config.disk_stop_mb:.0f}): the capture has ended cleanly, with all "
-                "that had arrived; free some space and start it again",
-            )
+        self._check("files_warn", f"{files} files are open", reached=files > self._config.files_warn)
 
     def _check(self, limit: str, figure: str, *, reached: bool) -> bool:
         """Keep account of a limit; when it is reached, and when it is no longer, somebody is told."""

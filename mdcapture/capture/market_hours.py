@@ -112,12 +112,16 @@ async def load_market_hours(name: str, now_ns: int) -> OpenSpans:
     if find_spec(_LIBRARY) is None:
         _log.info("%s is not installed: holidays are not known to the watchdog, which is only less quiet", _LIBRARY)
         return weekly
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mdcapture.capture.market_hours", name, str(now_ns)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mdcapture.capture.market_hours", name, str(now_ns)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:  # too many processes, too many files, too little memory
+        _log.warning("no calendar %r (%s); the plain week is used", name, error.strerror)
+        return weekly
     try:
         output, errors = await process.communicate()
     except asyncio.CancelledError:  # the capture has ended already

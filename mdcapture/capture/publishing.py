@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from mdcapture.capture.exposition import serving
 from mdcapture.capture.health import write_status
 from mdcapture.capture.systemd import notify
-from mdcapture.lake.files import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,14 +35,12 @@ async def publish(take: Callable[[], Figures], root: Path, metrics_port: int | N
 
     Raises:
         UsageError: The port is taken.
-        StorageError: The lake is gone.
     """
     latest: Figures | None = None
 
     def renew() -> Figures:
         nonlocal latest
-        with storage_errors(root):  # the lake has gone from under us
-            figures = latest = take()  # whoever has seen the file is not told older ones
+        figures = latest = take()  # whoever has seen the file is not told older ones
         write_status(root, figures)
         return figures
 

@@ -27,6 +27,8 @@ from mdcapture.capture.capture import Capture
 from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.capture.feed import Feed
 from mdcapture.capture.health import Figures, Health
+from mdcapture.capture.sleep import slept_ns
+from mdcapture.capture.trading_day import next_roll_ns
 from mdcapture.capture.upstream import borrowed_connection, own_connections
 from mdcapture.config import read_api_key
 from mdcapture.errors import ConfigError, UsageError
@@ -73,6 +75,7 @@ class Recorder:
         config: What to capture, from where, to where; a missing user name is read from `MDCAPTURE_USERNAME`.
         api_key: The gateway's key; by default from `MDCAPTURE_API_KEY` or `MDCAPTURE_API_KEY_FILE`.
         clock: Nanoseconds since the epoch, UTC.
+        slept: How long this machine has slept, in nanoseconds.
         connection: See `attach`.
 
     Raises:
@@ -91,6 +94,7 @@ class Recorder:
         *,
         api_key: str | None = None,
         clock: Callable[[], int] = time.time_ns,
+        slept: Callable[[], int] = slept_ns,
         connection: HubConnection | None = None,
     ) -> None:
         if not config.contracts:
@@ -99,6 +103,7 @@ class Recorder:
             raise ConfigError("a lake is recorded in a folder, and copied elsewhere meanwhile: `upload` says where to")
         if not (config.quotes or config.trades or config.depth):
             raise ConfigError("nothing to capture: quotes, trades and depth are all off")
+        next_roll_ns(clock(), config.roll_time, config.roll_zone)  # a zone that does not exist is told now
         if connection is None:
             upstream = own_connections(config, _credentials(config, api_key), clock)
         else:
@@ -110,7 +115,7 @@ class Recorder:
             report=lambda trouble: self._capture.tell(IncidentKind.HANDLER_FAILED, trouble),
             keep=lambda session_id, rows: self._capture.keep_signals(session_id, rows),  # noqa: PLW0108  # made below
         )
-        self._capture = Capture(config, upstream, self._feed, clock)
+        self._capture = Capture(config, upstream, self._feed, clock, slept)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._health: Health | None = None

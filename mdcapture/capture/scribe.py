@@ -25,6 +25,7 @@ __all__ = ["Scribe"]
 _log = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 20
+_PAUSE_NS: Final = 100_000_000
 
 
 class Scribe:
@@ -47,8 +48,10 @@ class Scribe:
         last_incidents: The last few that are neither routine nor gaps, which follow from others.
         flush_delay_ns: The longest time that a message of the last flush had waited.
         streams: When each stream was last heard.
+        resumed: Called before what comes after a pause is taken, or what has an earlier time than what came before it.
         gap_ended: Called with each gap that has ended.
         lost: Messages that neither the disk nor memory had room for.
+        lost_untold: Those of them of which the disk does not know yet.
         loss_ended: Called when messages are kept again: the state of quotes has to begin anew.
         enough: Set when `count` messages are journaled.
     """
@@ -73,8 +76,10 @@ class Scribe:
         self.enough = asyncio.Event()
         self.streams = Streams()
         self.streams.want(subscriptions, clock())
+        self.resumed: Callable[[], object] = lambda: None
         self.gap_ended: Callable[[Incident], object] = lambda _gap: None
         self.lost = 0
+        self.lost_untold = 0
         self.loss_ended: Callable[[], object] = lambda: None
         self._count = count
         self._session = session
@@ -84,8 +89,8 @@ class Scribe:
         self._schedule = schedule
         self._flush_bytes = flush_bytes
         self._wait_bytes = wait_bytes
-        self._losing_ns: tuple[int, int] | None = None
-        self._lost_before = 0
+        self._losing: tuple[int, int, int] | None = None
+        self._left = False
         self._scheduled = False
         self._messages_before = 0
         self._disk_failed_ns: int | None = None
@@ -93,6 +98,7 @@ class Scribe:
         self._recv_ns: list[int] = []
         self._records: list[bytes] = []
         self._watched = 0
+        self._heard_ns = 0
 
     @property
     def disk_failing(self) -> bool:
@@ -106,9 +112,14 @@ class Scribe:
 
     def on_records(self, recv_ns: int, connection: int, records: list[bytes]) -> None:
         """Take data records, in the order of arrival."""
+        if self._left:
+            return
+        if not 0 <= recv_ns - self._heard_ns < _PAUSE_NS:
+            self.resumed()
+        self._heard_ns = recv_ns
         journal = self._session.journal
         count = len(records)
-        if self._losing_ns is not None or (self.disk_failing and journal.pending_bytes >= self._wait_bytes):
+        if self._losing is not None or (self.disk_failing and journal.pending_bytes >= self._wait_bytes):
             self._lose(recv_ns, count)
             return
         journal.append(recv_ns, connection, records)
@@ -122,6 +133,9 @@ class Scribe:
 
     def on_incident(self, incident: Incident) -> None:
         """Take what happened, in its place between the messages."""
+        if self._left:
+            _log.warning("too late for the journal: %s", describe(incident))
+            return
         self.watch()
         self._hand_over()
         self.streams.note(incident)
@@ -145,6 +159,8 @@ class Scribe:
     def flush(self) -> None:
         """Write what waits; a disk that refuses is an incident, and the next flush tries again."""
         self._scheduled = False
+        if self._left:
+            return
         self.watch()
         try:
             self._session.journal.flush()
@@ -165,11 +181,10 @@ class Scribe:
             since, self._disk_failed_ns = self._disk_failed_ns, None
             detail = "the disk refused to be written; it takes all again that waited"
             self.on_incident(Incident(IncidentKind.LIMIT, None, None, since, self._clock(), detail))
-        if self._losing_ns is not None:
-            span, self._losing_ns = self._losing_ns, None
-            count, self._lost_before = self.lost - self._lost_before, self.lost
-            detail = f"{count} messages: the disk refused to be written, and memory for what waits was full"
-            self.on_incident(Incident(IncidentKind.LOST, None, None, *span, detail))
+        if self._losing is None:
+            self.lost_untold = 0
+        else:
+            self._tell_lost(self._losing)
             self.loss_ended()
 
     def turn(self, session: OpenSession, subscriptions: Iterable[Subscription]) -> OpenSession:
@@ -190,12 +205,20 @@ class Scribe:
         return before
 
     def leave(self, session: OpenSession) -> None:
-        """Write into a session no more: it is about to be closed."""
+        """Write into a session no more: its journal is about to be closed, in another thread."""
         del self._journals[session.session_id]
+        if session is self._session:
+            self._left = True
 
     def end(self) -> None:
-        """Say what is missing to the end, and hand over the rest: no message will come any more."""
-        self.watch()
+        """Say what is missing to the end, and hand over the rest: no message will come any more.
+
+        A disk that still refuses is tried again until the session is left.
+        """
+        self.loss_ended = lambda: None  # nobody is asked for anything any more
+        self.flush()
+        if self._losing is not None:
+            self._tell_lost(self._losing)
         for gap in self.streams.end(self._clock()):
             self.on_incident(gap)
         self.flush()
@@ -214,10 +237,18 @@ class Scribe:
                 self.gap_ended(gap)
 
     def _lose(self, recv_ns: int, count: int) -> None:
-        if self._losing_ns is None:
+        if self._losing is None:
             _log.error("the disk still refuses, and memory for what waits is full: messages are lost from now on")
-        self._losing_ns = (self._losing_ns or (recv_ns, recv_ns))[0], recv_ns
+        first_ns, _, before = self._losing or (recv_ns, recv_ns, 0)
+        self._losing = first_ns, recv_ns, before + count
         self.lost += count
+        self.lost_untold += count
+
+    def _tell_lost(self, losing: tuple[int, int, int]) -> None:
+        self._losing = None
+        first_ns, last_ns, count = losing
+        detail = f"{count} messages: the disk refused to be written, and memory for what waits was full"
+        self.on_incident(Incident(IncidentKind.LOST, None, None, first_ns, last_ns, detail))
 
     def _note(self, incident: Incident) -> None:
         self.incidents += 1

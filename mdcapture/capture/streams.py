@@ -7,6 +7,10 @@ One rule: what breaks a stream opens its gap at its last good message, and its n
 
 Where there was no message yet, the gap begins at the subscription's completion; where there was no completion either,
 when the stream was first wanted. Everything here is told the time, nothing asks for it.
+
+A gap has the stamps that its two messages have in the lake, also where the clock went forward between them: whether
+this machine was paused or its clock was only corrected, no message lies there. A clock that is set back would leave its
+beginning in the future: then it begins when the new clock would have stamped its last good message.
 """
 
 from __future__ import annotations
@@ -32,11 +36,12 @@ BREAKS: Final = frozenset(
         IncidentKind.STALLED,
         IncidentKind.RESUBSCRIBED,
         IncidentKind.LOST,
+        IncidentKind.SLEPT,
     }
 )
 """The kinds of incidents after which messages of a stream can be missing, until it is heard again."""
 
-_STILL_SUBSCRIBED: Final = frozenset({IncidentKind.STALLED, IncidentKind.LOST})
+_STILL_SUBSCRIBED: Final = frozenset({IncidentKind.STALLED, IncidentKind.LOST, IncidentKind.SLEPT})
 
 _STREAMS: Final = {target.lower(): stream for target, stream in TARGETS.items()}
 _HEADS: Final = {stream: f'{{"type":1,"target":"{target}","arguments":["' for target, stream in TARGETS.items()}
@@ -190,22 +195,30 @@ class Streams:
         line = self._lines[subscription]
         return line.good_ns if line.gap_ns is None else line.gap_ns
 
-    def step(self, step_ns: int, since_ns: int, now_ns: int) -> None:
-        """Follow a clock that was set.
+    def step(self, step_ns: int, now_ns: int) -> list[Incident]:
+        """Follow a clock that was set, before anything of the time since then.
 
         Args:
             step_ns: By how much.
-            since_ns: What is from the time between this
-            now_ns: and this, on the new clock, was stamped with it already.
+            now_ns: The time on the new clock.
+
+        Returns:
+            The gaps that were open when it was set back, ended on the old clock; others go on on the new one, from now.
         """
+        if step_ns >= 0:
+            return []
 
         def moved(at_ns: int) -> int:
-            return at_ns if since_ns <= at_ns <= now_ns else min(at_ns + step_ns, now_ns)
+            return min(at_ns + step_ns, now_ns)
 
+        ended = []
         for line in self._lines.values():
             line.good_ns = moved(line.good_ns)
-            line.gap_ns = None if line.gap_ns is None else moved(line.gap_ns)
+            if line.gap_ns is not None:
+                ended.append(line.end(max(now_ns - step_ns, line.gap_ns)))
+                line.gap_ns = now_ns
             line.subscribed_ns = None if line.subscribed_ns is None else moved(line.subscribed_ns)
+        return ended
 
 
 def _key(subscription: Subscription) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -65,13 +66,13 @@ class Upstream(NamedTuple):
 
     Attributes:
         source: What the manifest says of it.
-        contracts: Gives the contracts that the configuration names, as they are today.
+        contract: Gives the contract that a text of the configuration means today.
         hub: Makes the hub; it tells its listener in the event loop.
         bars: Where bars come from; None where nobody can be asked.
     """
 
     source: str
-    contracts: Callable[[], Awaitable[list[Contract]]]
+    contract: Callable[[str], Awaitable[Contract]]
     hub: Callable[[HubEvents], MarketHub]
     bars: BarSource | None
 
@@ -107,15 +108,11 @@ def own_connections(
     async def connect() -> AsyncIterator[Upstream]:
         async with RestClient(where.api, credentials) as rest:
 
-            async def contracts() -> list[Contract]:
-                found = [await resolve(rest, text) for text in config.contracts]
-                return list({contract.contract_id: contract for contract in found}.values())
-
             def hub(events: HubEvents) -> Hub:
                 policy = retry_policy(config)
                 return Hub(where.hub, rest.token, events, policy=policy, timing=timing, clock=clock)
 
-            yield Upstream("gateway", contracts, hub, rest.bars)
+            yield Upstream("gateway", partial(resolve, rest), hub, rest.bars)
 
     return connect()
 
@@ -138,13 +135,13 @@ def borrowed_connection(
             )
     policy = retry_policy(config)
 
-    async def contracts() -> list[Contract]:
-        return [_known(contract_id) for contract_id in dict.fromkeys(config.contracts)]
+    async def contract(contract_id: str) -> Contract:
+        return _known(contract_id)
 
     def hub(events: HubEvents) -> AttachedHub:
         return AttachedHub(connection, events, policy=policy, answer_s=config.answer_s, clock=clock)
 
-    return nullcontext(Upstream("gateway, over a connection of signalrcore", contracts, hub, None))
+    return nullcontext(Upstream("gateway, over a connection of signalrcore", contract, hub, None))
 
 
 def _known(contract_id: str) -> Contract:

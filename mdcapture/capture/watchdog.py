@@ -122,13 +122,10 @@ class Watchdog:
 
 
 class Clocks(NamedTuple):
-    """What was found: by how much the wall clock was set (0 ns if it was not), and what to tell of it.
-
-    `since_ns` is the time of the look before, on the wall clock as it goes now.
-    """
+    """What was found: by how much the wall clock was set, how long the machine slept, and what to tell of it."""
 
     step_ns: int
-    since_ns: int
+    slept_ns: int
     incidents: list[Incident]
 
 
@@ -136,42 +133,49 @@ class ClockWatch:
     """Compares the wall clock with one that nobody can set, and that one with the interval at which it is asked.
 
     Args:
-        interval_s: How often it is asked.
+        interval_s: How often it is asked at least.
         step_s: A difference from which on the wall clock was set; less is drift, or a clock that is being disciplined.
-        suspended_s: A delay from which on this process did not run.
+        suspended_s: A delay from which on this process did not run, or the machine slept.
     """
 
     def __init__(self, *, interval_s: float, step_s: float, suspended_s: float) -> None:
         self._interval_ns = int(interval_s * NS_PER_S)
         self._step_ns = step_s * NS_PER_S
         self._suspended_ns = suspended_s * NS_PER_S
-        self._before: tuple[int, int] | None = None
+        self._before: tuple[int, int, int] | None = None
 
-    def look(self, wall_ns: int, steady_ns: int) -> Clocks:
+    def look(self, wall_ns: int, steady_ns: int, asleep_ns: int) -> Clocks:
         """Look once.
 
         Args:
             wall_ns: The clock that stamps messages.
-            steady_ns: A clock that only goes on.
+            steady_ns: A clock that only goes on, but for the time in which the machine sleeps.
+            asleep_ns: How long it has slept until now.
 
         Returns:
-            What was found: `suspended` names the time in which this process did not run, `clock_step` the times that
-            were left out, or that come twice.
+            What was found: `slept` names the time in which the machine slept, `suspended` that in which this process
+            did not run, `clock_step` the times that were left out, or that come twice.
         """
         interval_ns = self._interval_ns
-        before_wall_ns, before_steady_ns = self._before or (wall_ns - interval_ns, steady_ns - interval_ns)
-        self._before = wall_ns, steady_ns
+        before = self._before or (wall_ns - interval_ns, steady_ns - interval_ns, asleep_ns)
+        before_wall_ns, before_steady_ns, before_asleep_ns = before
+        self._before = wall_ns, steady_ns, asleep_ns
         late_ns = steady_ns - before_steady_ns - interval_ns
-        expected_ns = before_wall_ns + steady_ns - before_steady_ns
+        slept_ns = asleep_ns - before_asleep_ns
+        expected_ns = before_wall_ns + steady_ns - before_steady_ns + slept_ns
         step_ns = wall_ns - expected_ns
         incidents = []
+        if slept_ns >= self._suspended_ns:
+            what = f"this machine slept for {slept_ns / NS_PER_S:.1f} s; what was sent meanwhile can be missing"
+            from_ns = expected_ns - slept_ns
+            incidents.append(Incident(IncidentKind.SLEPT, None, None, from_ns, expected_ns, what))
         if late_ns >= self._suspended_ns:
             what = f"this process did not run for {late_ns / NS_PER_S:.1f} s; what arrived meanwhile is stamped late"
             from_ns = expected_ns - late_ns
             incidents.append(Incident(IncidentKind.SUSPENDED, None, None, from_ns, expected_ns, what))
         if abs(step_ns) < self._step_ns:
-            return Clocks(0, before_wall_ns, incidents)
+            return Clocks(0, slept_ns, incidents)
         what = f"the clock was set {'forward' if step_ns > 0 else 'back'} by {abs(step_ns) / NS_PER_S:.3f} s"
         from_ns, to_ns = sorted((expected_ns, wall_ns))
         incidents.append(Incident(IncidentKind.CLOCK_STEP, None, None, from_ns, to_ns, what))
-        return Clocks(step_ns, before_wall_ns + step_ns, incidents)
+        return Clocks(step_ns, slept_ns, incidents)

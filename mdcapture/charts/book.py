@@ -42,7 +42,7 @@ def depth_heatmap(
     )
     top = pl.col("price") + half + tick_size / OVERLAP
     rows = timed_span(spans, zone).with_columns(bottom=pl.col("price") - half, top=top).drop("price")
-    full = cells["size"].quantile(_LOUD)
+    full = float(cells["size"].quantile(_LOUD) or 1)
     heat = (
         plotted(rows)
         .mark_rect(opacity=1, stroke=None)
@@ -60,4 +60,4 @@ def depth_heatmap(
         )
     )
     points, says = bubbles(trades, zone)
-    return layered(heat, points, title=title, subtitle=f"grey: lots at each price; {says}")
+    return layered(heat, points, title=title, subtitle=f"grey: lots at each price, darkest from {full:,.0f} up; {says}")

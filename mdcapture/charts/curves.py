@@ -18,11 +18,15 @@ _LABELS: Final = "datum.value >= 60 ? format(datum.value / 60, '~g') + ' min' : 
 _LEAST_LEFT: Final = -0.5
 """What comes back as more than it was is drawn so far, and no further."""
 
+_ROOM: Final = 0.04
+_ROOM_PX: Final = 6
+"""Around the outermost points, so that what cuts off the lines does not cut them in half."""
+
 _LAG_TICKS: Final = (-1000, -100, -10, 0, 10, 100, 1000)
 _SCALE_LABELS: Final = _LABELS + "format(datum.value, '~g') + ' s' : format(1000 * datum.value, '~g') + ' ms'"
 
 
-def _seconds(title: str, values: pl.Series) -> alt.X:
+def _seconds(title: str, values: pl.Series, *, padding: int = 0) -> alt.X:
     axis = alt.Axis(
         grid=False,
         values=values.unique().sort().to_list(),
@@ -30,7 +34,7 @@ def _seconds(title: str, values: pl.Series) -> alt.X:
         labelOverlap="greedy",
         labelSeparation=6,
     )
-    return alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=axis)
+    return alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=padding), axis=axis)
 
 
 def signature_plot(
@@ -73,15 +77,30 @@ def recovery(curve: pl.DataFrame, *, title: str = "Recovery of the book") -> alt
     """How much of a shock is left, by the time since.
 
     Args:
-        curve: `horizon_s` (above 0), `left` (of the greatest mean change, 1 is all of it), `series`.
+        curve: `horizon_s` (above 0), `left` (of the greatest mean change: 1 is all of it, and none is above), `series`,
+            `half_life_s` (of the series; null where it does not come back so far).
         title: The chart's title.
     """
-    rows = curve.drop_nulls("left").rename({"horizon_s": "x", "left": "y"}).filter(pl.col("y") >= _LEAST_LEFT)
+    rows = curve.drop_nulls("left").rename({"horizon_s": "x", "left": "y"})
     if rows.is_empty():
         return empty(title, "no shocks of the book, or too few to tell")
-    y = alt.Y("y:Q", title="share of the change that is left", scale=alt.Scale(domain=[_LEAST_LEFT, 1]))
-    lines = curve_lines(rows, _seconds("time after the shock", rows["x"]), y)
-    return layered(rule("y", 0), rule("y", 0.5), lines, title=title, subtitle="half of the mean change is gone at 0.5")
+    lowest = float(rows["y"].to_numpy().min())
+    shown = [max(_LEAST_LEFT, min(0.0, lowest)) - _ROOM, 1 + _ROOM]
+    y = alt.Y(
+        "y:Q",
+        title="share of the change that is left",
+        scale=alt.Scale(domain=shown, nice=False),
+        axis=alt.Axis(values=[-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1], format=".2~f"),
+    )
+    x = _seconds("time after the shock", rows["x"], padding=_ROOM_PX)
+    lines = curve_lines(rows.drop("half_life_s"), x, y, clip=True)
+    halves = ", ".join(
+        f"{name} {'not reached' if half_s is None else f'{half_s:.2g} s'}"
+        for name, half_s in rows.select("series", "half_life_s").unique(maintain_order=True).rows()
+    )
+    more = "; below 0 is more than before, and below -0.5 it is cut off" if lowest < _LEAST_LEFT else ""
+    subtitle = f"half-life: {halves}{more}"
+    return layered(rule("y", 0), rule("y", 0.5), lines, title=title, subtitle=subtitle)
 
 
 def epps(curve: pl.DataFrame, *, title: str = "Correlation by interval (Epps)") -> alt.LayerChart:
@@ -108,7 +127,7 @@ def leads_and_lags(curve: pl.DataFrame, *, title: str = "Lead and lag") -> alt.L
     """Correlation of pairs of contracts by the lag of the second.
 
     Args:
-        curve: `lag_ms`, `correlation`, `series` (the pair).
+        curve: `lag_ms`, `correlation`, `series` (the pair, as `first / second`).
         title: The chart's title.
     """
     rows = curve.drop_nulls("correlation").rename({"lag_ms": "x", "correlation": "y"})
@@ -116,7 +135,9 @@ def leads_and_lags(curve: pl.DataFrame, *, title: str = "Lead and lag") -> alt.L
         return empty(title, "no two contracts with quotes")
     axis = alt.Axis(values=list(_LAG_TICKS), grid=False)
     scale = alt.Scale(type="symlog", constant=1, nice=False)
-    x = alt.X("x:Q", title="lag, ms; to the right the first contract leads", scale=scale, axis=axis)
+    pairs = rows["series"].unique().to_list()
+    first = pairs[0].partition(" / ")[0] if len(pairs) == 1 else "the first of a pair"
+    x = alt.X("x:Q", title=f"lag, ms; to the right {first} leads, to the left it follows", scale=scale, axis=axis)
     lines = curve_lines(rows, x, alt.Y("y:Q", title="correlation"))
     return layered(rule("x", 0), lines, title=title)
 

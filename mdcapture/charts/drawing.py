@@ -150,7 +150,9 @@ def length(time_ns: int) -> str:
     return f"{time_ns // size_ns} {unit}"
 
 
-def curve_lines(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str | None = None, points: bool = True) -> alt.Chart:
+def curve_lines(
+    rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str | None = None, points: bool = True, clip: bool = False
+) -> alt.Chart:
     """A line for each `series` of the rows, told apart by colour, dash and, with points, shape; without, it has steps.
 
     Args:
@@ -159,6 +161,7 @@ def curve_lines(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str | None = N
         y: The axis upwards.
         title: What the series are.
         points: Whether each row has a point.
+        clip: Whether what lies outside of the axes is cut off.
     """
     names = rows["series"].unique(maintain_order=True).to_list()
     edge_px = 0 if points else 2
@@ -170,10 +173,10 @@ def curve_lines(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str | None = N
         every = [looks[(place + turn * (place // n)) % n] for place in range(len(names))]
         return {"title": title, "legend": legend, "scale": alt.Scale(domain=names, range=every)}
 
-    mark: dict[str, Any] = {"point": alt.OverlayMarkDef(size=45, filled=True)} if points else {}
+    mark: dict[str, Any] = {"point": alt.OverlayMarkDef(size=45, filled=True, clip=clip)} if points else {}
     chart: alt.Chart = (
         plotted(rows)
-        .mark_line(strokeWidth=2, interpolate="linear" if points else "step-after", **mark)
+        .mark_line(strokeWidth=2, interpolate="linear" if points else "step-after", clip=clip, **mark)
         .encode(x, y, alt.Color("series:N", **look(COLOURS)), alt.StrokeDash("series:N", **look(_DASHES, turn=1)))
     )
     return chart.encode(alt.Shape("series:N", **look(_SHAPES, turn=1))) if points else chart

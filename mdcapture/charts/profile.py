@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import altair as alt
 import polars as pl
 
-from mdcapture.charts.drawing import UTC, empty, layered, length, plotted, rule, sides, time_axis, timed_span
+from mdcapture.charts.drawing import (
+    HEIGHT_PX,
+    UTC,
+    WIDTH_PX,
+    empty,
+    layered,
+    length,
+    plotted,
+    rule,
+    sides,
+    time_axis,
+    timed_span,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["footprint_cells", "profile_bars"]
 
-_MOST_LABELS: Final = 220
+_LABEL_PX: Final = 9
+_LETTER_PX: Final = 5.2
+_STRONG: Final = 0.7
+"""From this part of the scale on a cell is so strong in colour that its label has a colour of its own."""
+
 _WITHOUT_SIGN: Final = "format(abs(datum.value), ',')"
 
 
@@ -97,12 +116,30 @@ def footprint_cells(
             axis, alt.Y("bottom:Q", title="price", scale=alt.Scale(zero=False)), x2="end:T", y2="top:Q", color=colour
         )
     )
-    if rows.height > _MOST_LABELS:
+    if not _fit(rows, step):
         says = f"orange where sellers, blue where buyers were the aggressors; cells of {size}"
         return layered(boxes, title=title, subtitle=says)
-    written = (
-        plotted(rows.select("price", "text", time="mid"))
-        .mark_text(fontSize=9, style="words")
-        .encode(alt.X("time:T"), alt.Y("price:Q"), text="text:N")
+    strength = pl.col("delta") / (_STRONG * most)
+    looks: Sequence[tuple[pl.Expr, Mapping[str, Any]]] = (
+        (strength >= 1, {"fill": "white"}),
+        (strength <= -1, {"fill": "black"}),
+        (strength.abs() < 1, {"style": "words"}),
     )
-    return layered(boxes, written, title=title, subtitle=f"lots sold x lots bought in cells of {size}")
+    written = [
+        plotted(rows.filter(which).select("price", "text", time="mid"))
+        .mark_text(fontSize=_LABEL_PX, **look)
+        .encode(alt.X("time:T"), alt.Y("price:Q"), text="text:N")
+        for which, look in looks
+    ]
+    return layered(boxes, *written, title=title, subtitle=f"lots sold x lots bought in cells of {size}")
+
+
+def _fit(cells: pl.DataFrame, step: float) -> bool:
+    """Whether the labels of cells are no larger than the cells."""
+    extent = cells.select(
+        columns=(pl.col("end").max() - pl.col("time").min()) / (pl.col("end") - pl.col("time")).max(),
+        levels=(pl.col("top").max() - pl.col("bottom").min()) / step,
+        letters=pl.col("text").str.len_chars().max(),
+    )
+    columns, levels, letters = extent.row(0)
+    return bool(letters * _LETTER_PX <= WIDTH_PX / columns and HEIGHT_PX / levels >= _LABEL_PX)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import altair as alt
+import polars as pl
 
-from mdcapture.charts.drawing import BLUE, COLOURS, ORANGE, UTC, empty, layered, plotted, time_axis, timed, timed_span
-
-if TYPE_CHECKING:
-    import polars as pl
+from mdcapture.charts.drawing import (
+    BLUE,
+    COLOURS,
+    ORANGE,
+    UTC,
+    empty,
+    layered,
+    length,
+    plotted,
+    time_axis,
+    timed,
+    timed_span,
+)
 
 __all__ = ["latency", "message_rates"]
 
@@ -18,19 +28,26 @@ _DASHES: Final = ([1, 0], [5, 2], [2, 2])
 
 
 def message_rates(
-    rates: pl.DataFrame, gaps: pl.DataFrame, *, title: str = "Messages and gaps", zone: str = UTC
+    rates: pl.DataFrame,
+    gaps: pl.DataFrame,
+    *,
+    interval_ns: int,
+    title: str = "Messages and gaps",
+    zone: str = UTC,
 ) -> alt.LayerChart:
     """Rows a second of each stream, and the times in which data can be missing.
 
     Args:
-        rates: `recv_ns` (the start of a bin), `stream`, `per_s`.
-        gaps: `from_ns`, `to_ns`.
+        rates: `recv_ns` (the start of a bin), `stream`, `per_s`, by stream and time; a bin in which nothing came is a
+            row of 0, and one that is no row was not captured: the line has a break there.
+        gaps: `from_ns`, `to_ns`, apart.
+        interval_ns: The width of a bin.
         title: The chart's title.
         zone: The time zone of the clock.
     """
     if rates.is_empty():
         return empty(title, "no messages")
-    rows = timed(rates, zone)
+    rows = timed(_with_ends(rates, interval_ns), zone)
     names = rows["stream"].unique(maintain_order=True).to_list()
     axis = time_axis(rows, zone)
     lines = (
@@ -56,10 +73,19 @@ def message_rates(
         .mark_rect(fill=_GAP_COLOUR, opacity=0.3, stroke=_GAP_COLOUR)
         .encode(alt.X("time:T"), x2="end:T")
     )
-    says = f"{gaps.height:,} gaps, shaded" if gaps.height else "no gap"
+    count = f"{gaps.height:,} gap{'' if gaps.height == 1 else 's'}, shaded" if gaps.height else "no gap"
+    says = f"means over {length(interval_ns)}; {count}"
     return (
         layered(holes, lines, title=title, subtitle=says) if gaps.height else layered(lines, title=title, subtitle=says)
     )
+
+
+def _with_ends(rates: pl.DataFrame, interval_ns: int) -> pl.DataFrame:
+    """Add a row at the end of each run of bins, to which its last step reaches, and one of nothing after it."""
+    after = pl.col("recv_ns") + interval_ns
+    ends = rates.filter(pl.col("recv_ns").shift(-1).over("stream").ne_missing(after)).with_columns(recv_ns=after)
+    breaks = ends.with_columns(per_s=pl.lit(None, pl.Float64))
+    return pl.concat([rates, ends, breaks]).sort("stream", "recv_ns", maintain_order=True)
 
 
 def latency(bins: pl.DataFrame, *, title: str = "Latency of trades", zone: str = UTC) -> alt.LayerChart:

@@ -66,14 +66,15 @@ def distributions(values: pl.DataFrame, *, unit: str, title: str) -> alt.LayerCh
     """The share of intervals with at most each value, a line for each part that is compared.
 
     Args:
-        values: `contract`, `part`, `value`, from `compare.grouped`.
+        values: `contract`, `part`, `value`, from `compare.comparable`; nulls are left out.
         unit: The unit of the values.
         title: The chart's title.
     """
-    if values.is_empty():
+    known = values.drop_nulls("value")
+    if known.is_empty():
         return empty(title, "no values to compare")
-    alone = values["contract"].n_unique() == 1
-    named = values.with_columns(series="part" if alone else pl.format("{}, {}", "contract", "part"))
+    alone = known["contract"].n_unique() == 1
+    named = known.with_columns(series="part" if alone else pl.format("{}, {}", "contract", "part"))
     rows = pl.concat(
         own.sort("value").select("series", x="value", y=pl.int_range(1, pl.len() + 1) / pl.len())
         for own in named.partition_by("series", maintain_order=True)

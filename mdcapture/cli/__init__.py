@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mdcapture.errors import MdcaptureError
 
 __all__ = ["main"]
 
@@ -18,11 +22,23 @@ def main() -> None:
 
     try:
         app()
-    except MdcaptureError as error:
-        if os.environ.get("MDCAPTURE_DEBUG"):
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    except Exception as error:
+        known = error if isinstance(error, MdcaptureError) else _damage(error)
+        if known is None or os.environ.get("MDCAPTURE_DEBUG"):
+            raise
+        sys.stderr.write(f"error: {known}\n")
+        sys.exit(known.exit_code)
+
+
+def _damage(error: Exception) -> MdcaptureError | None:
+    """What a library says of a file of the lake that it can't read, in words that help."""
+    from mdcapture.errors import DamageError
+
+    said = str(error).partition(" (set POLARS_VERBOSE")[0]
+    of_a_file = isinstance(error, OSError) or type(error).__module__ == "polars.exceptions"
+    if not of_a_file or "parquet" not in said:
+        return None
+    return DamageError(f"a file of the lake is damaged or gone ({said}): `mdcapture verify` names it, so restore it")

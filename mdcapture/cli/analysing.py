@@ -85,7 +85,8 @@ def analyze(
         values = [one.to_dict() for one in chosen]
         typer.echo(msgspec.json.encode(values if everything else values[0]).decode())
     else:
-        write_records([row for one in chosen for row in one.frame().to_dicts()], form.value)
+        rows = [row for one in chosen for row in (one.listed() if form.value == "table" else one.frame().to_dicts())]
+        write_records(rows, form.value)
     tell(failures)
 
 
@@ -158,6 +159,7 @@ def plot(
 
     path = writable(output or Path(f"{kind}.png"))
     known_zone(zone)
+    chosen = opened(lake, session)
 
     from mdcapture.analysis.analyze import extracts
     from mdcapture.analysis.pictures import draw
@@ -165,9 +167,22 @@ def plot(
     from mdcapture.cli.progress import counting
 
     with counting("charts"):
-        parts = extracts(opened(lake, session), contract, start, end, regular_hours=regular_hours)
+        _check_contracts(kind, chosen, contract or ())
+        parts = extracts(chosen, contract, start, end, regular_hours=regular_hours)
         save(draw(kind, parts, zone), path)
     typer.echo(str(path))
+
+
+def _check_contracts(kind: Kind, session: Session, names: Sequence[str]) -> None:
+    """Refuse several contracts, asked for by name, where a chart is of one."""
+    from mdcapture.analysis.pictures import PICTURES
+    from mdcapture.lake.manifest import contracts_named
+
+    chosen = {one.contract_id: one for name in names for one in contracts_named(session.contracts, name)}
+    if len(chosen) > 1 and not PICTURES[kind].of_all:
+        held = ", ".join(one.name or one.contract_id for one in chosen.values())
+        compared = " and ".join(other for other, picture in PICTURES.items() if picture.of_all)
+        raise UsageError(f"a {kind} chart is of one contract, not of {held}: {compared} compare contracts")
 
 
 def report(
@@ -186,6 +201,8 @@ def report(
     from mdcapture.cli.progress import counting
     from mdcapture.lake.files import replace_file
 
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"a report is a page: name it {output.with_suffix('.html')}; nothing was computed")
     writable(output)
     command = shlex.join(["mdcapture", *sys.argv[1:]])
     if everything:

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from mdcapture.cli import (
     analysing,
@@ -28,7 +29,20 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+
+class _Commands(TyperGroup):
+    """The commands, whose options are refused in our own words."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # a typer.Context is what typer makes
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's words
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="mdcapture",
     help="Capture ProjectX market data without losing anything, and turn it into numbers that can be trusted.",
     no_args_is_help=True,
@@ -41,7 +55,10 @@ app = typer.Typer(
 
 
 def _until_nobody_reads(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command end quietly when its reader has had enough, as in `mdcapture sql … | head`."""
+    """Let a command end quietly when its reader has had enough, as in `mdcapture sql … | head`.
+
+    Whoever ends it instead of answering what it asks has interrupted it.
+    """
 
     @wraps(command)
     def run(*arguments: object, **options: object) -> None:
@@ -50,6 +67,9 @@ def _until_nobody_reads(command: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except typer.Abort:
+            sys.stderr.write("\ninterrupted\n")
+            raise typer.Exit(130) from None
 
     return run
 

@@ -48,8 +48,8 @@ def capture(
     trades: Annotated[bool | None, typer.Option(help="Capture trades.")] = None,
     depth: Annotated[bool | None, typer.Option(help="Capture market depth.")] = None,
     duration: Duration = None,
-    count: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
+    count: Annotated[int | None, typer.Option(metavar="N", help="Stop after this many messages.", min=1)] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The configuration file.")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting (`mdcapture config show` lists them)."),
@@ -58,11 +58,14 @@ def capture(
         str, typer.Option(help="Live statistics on stderr: auto, live, plain, json or none.", metavar="HOW")
     ] = "auto",
     log_file: Annotated[
-        Path | None, typer.Option(help="Log to this file instead of stderr; SIGHUP reopens it.")
+        Path | None, typer.Option(metavar="FILE", help="Log to this file instead of stderr; SIGHUP reopens it.")
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="How the log is written: text or json.")] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORM", help="How the log is written: text or json.")
+    ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Serve figures for Prometheus at this port of this machine; 0 for any.")
+        int | None,
+        typer.Option(metavar="PORT", help="Serve figures for Prometheus at this port of this machine; 0 for any."),
     ] = None,
     upload: Annotated[
         str | None,
@@ -287,9 +290,13 @@ def _who(config: Config) -> tuple[Config, str]:
     if sys.stdin.isatty():
         username = username or typer.prompt("User name", err=True)
         key = key or typer.prompt("API key", hide_input=True, err=True)
-    if not username or not key:
-        missing = "user name (MDCAPTURE_USERNAME or --username)" if not username else "API key (MDCAPTURE_API_KEY)"
-        raise ConfigError(f"no {missing}: set it, or put the key into a file and name that in MDCAPTURE_API_KEY_FILE")
+    if not username:
+        raise ConfigError("no user name: say it as --username, MDCAPTURE_USERNAME, or `username` in mdcapture.toml")
+    if not key:
+        raise ConfigError(
+            "no API key: put it into a file that is yours alone and name that in MDCAPTURE_API_KEY_FILE, or set "
+            "MDCAPTURE_API_KEY"
+        )
     return msgspec.structs.replace(config, username=username), key
 
 

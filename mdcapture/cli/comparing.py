@@ -58,8 +58,8 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare sessions, days of the week, or before and after: means, differences, and their 95 % intervals."""
+    from mdcapture.analysis.compare import comparable, remarks
     from mdcapture.analysis.compare import compare as compared
-    from mdcapture.analysis.compare import grouped, history
     from mdcapture.analysis.hours import moment_ns
     from mdcapture.charts.drawing import save
     from mdcapture.charts.sessions import distributions
@@ -74,11 +74,14 @@ def compare(
         raise UsageError("one session has nothing to be compared with: name two parts, or --by weekday, or --split")
     analyses, failures = _analyses(sessions, lake, contract, every, regular_hours=regular_hours)
     chosen = only(analyses, metric)
-    rows = compared(chosen, by=kind, split=split).to_dicts()
+    table = compared(chosen, by=kind, split=split)
+    rows = table.to_dicts()
     write_records([_brief(row) for row in rows] if form is Format.TABLE else rows, form.value)
     if output is not None and metric:
-        parts = grouped(history(chosen), kind, split)
+        parts = comparable(chosen, kind, split)
         save(distributions(parts, unit=parts["unit"][0], title=metric[0]), output)
+    for remark in remarks(table):
+        typer.echo(remark, err=True)
     tell(failures)
 
 
@@ -95,7 +98,9 @@ def history(
 ) -> None:
     """Show metrics over all sessions: a row a session and contract, with the trading day."""
     from mdcapture.analysis.compare import history as over_time
+    from mdcapture.analysis.compare import lacking
     from mdcapture.analysis.hours import known_zone
+    from mdcapture.analysis.result import readable
     from mdcapture.charts.drawing import save
     from mdcapture.charts.sessions import over_sessions
     from mdcapture.cli.output import write_records
@@ -106,9 +111,11 @@ def history(
     analyses, failures = _analyses(None, lake, contract, None, regular_hours=regular_hours)
     figures = over_time(analyses, metrics)
     rows = [{**row, "day": str(row["day"])} for row in figures.to_dicts()]
-    write_records(rows, form.value)
+    write_records([readable(row) for row in rows] if form is Format.TABLE else rows, form.value)
     if output is not None:
         save(over_sessions(figures, unit=figures["unit"][0], title=metrics[0], zone=zone), output)
+    for one in lacking(analyses, metrics):
+        typer.echo(one, err=True)
     tell(failures)
 
 

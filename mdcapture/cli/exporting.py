@@ -15,10 +15,12 @@ __all__ = ["COMMANDS"]
 
 
 def export(
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest; all for all.")],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="A file, a folder for a whole session, or -.")
     ],
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest; all for all.")
+    ] = "latest",
     lake: LakeFolder = None,
     *,
     format_: Annotated[
@@ -53,15 +55,11 @@ def export(
     from mdcapture.interop.export import STDOUT, Selection
     from mdcapture.interop.export import export as export_rows
     from mdcapture.interop.opening import open_catalog
-    from mdcapture.lake.manifest import contracts_named
     from mdcapture.query.sql import Database
 
     catalog = open_catalog(lake_name(lake))
     only = None if session == "all" else [catalog.find(session)]
     text = sys.stdin.read() if query == "-" else query
-    if contract is not None:
-        held = [one for known in only or catalog.session_ids() for one in catalog.snapshot(known).contracts]
-        contract = contracts_named(held, contract)[0].contract_id
     bars_ns = None if bars is None else round(bars * NS_PER_S)
     asked = Selection(table or (), text, contract, time_ns(from_, "--from"), time_ns(to, "--to"), bars_ns)
     with Database(catalog, only, restricted=True) as database, counting("rows") as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from mdcapture.cli.capturing import COUNTS, print_summary
 from mdcapture.cli.options import Json, LakeFolder, lake_name, lake_root
 from mdcapture.config import parse_duration
-from mdcapture.errors import UsageError
+from mdcapture.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from mdcapture.lake.manifest import Manifest
@@ -52,7 +53,8 @@ def verify(
     proofs = []
     with counting("sessions verified") as progress:
         for number, session_id in enumerate(ids, 1):
-            proofs.append(prove(catalog.root, session_id, deep=deep))
+            with suppress(NotFoundError) if every else nullcontext():  # it was pruned since it was listed
+                proofs.append(prove(catalog.root, session_id, deep=deep))
             progress(number)
     ok = all(proof.ok for proof in proofs)
     if json:
@@ -104,6 +106,9 @@ def backup(
     destination: Annotated[str, typer.Argument(metavar="DEST", help="The copy: a folder, or s3://bucket/prefix.")],
     lake: LakeFolder = None,
     *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the copy, too, and copy anew what is damaged there.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring a copy of the lake up to date, also while it is recorded; the copy is a lake.
@@ -116,7 +121,7 @@ def backup(
     from mdcapture.lake.remote import locate
 
     with counting("bytes copied") as progress:
-        done = back_up(locate(lake_name(lake)), locate(destination), progress=progress)
+        done = back_up(locate(lake_name(lake)), locate(destination), check=check, progress=progress)
     if json:
         typer.echo(msgspec.json.encode(done).decode())
     else:

@@ -37,7 +37,7 @@ Gateway = Annotated[
 HubUrl = Annotated[
     str | None, typer.Option("--hub", metavar="URL", help="The market hub, where it does not follow from the gateway.")
 ]
-Username = Annotated[str | None, typer.Option("--username", help="The gateway's user name.")]
+Username = Annotated[str | None, typer.Option("--username", metavar="NAME", help="The gateway's user name.")]
 Contracts = Annotated[
     list[str] | None,
     typer.Option("--contract", metavar="ID|NAME", help="CON.F.US.MNQ.Z26, MNQZ6 or MNQ; repeat for several."),

@@ -12,7 +12,7 @@ import re
 import sys
 from collections import Counter
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -53,8 +53,9 @@ def write_rows(
         names: The columns' names; a later one of the same name gets a number.
         batches: The rows.
         output: The format. `json` is one array of objects, `jsonl` an object a line; NaN and infinities are null there.
-            `csv` has a header, and nothing for null. `table` has as many columns as fit where the stream is a terminal,
-            and is plain where it is none, or NO_COLOR is set.
+            `csv` has a header, and nothing for null. `table` is plain where the stream is no terminal, or NO_COLOR is
+            set. On a terminal that is too narrow it has a line a column for a single row; else what is the same in all
+            rows is said once, and as many of the other columns are there as fit.
         stream: Where to; stdout, if not given.
         limit: So many rows at most in a table; None for all of them, which are then held in memory.
         notes: Where a table that was cut says so; stderr, if not given.
@@ -156,23 +157,40 @@ def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: 
     console = Console(
         file=stream, width=None if terminal else _PLAIN_WIDTH, color_system=None if "NO_COLOR" in os.environ else "auto"
     )
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    fitting: list[list[Text]] = []
-    left = console.width
     widest = _CELL_WIDTH if terminal else _PLAIN_WIDTH
-    for place, name in enumerate(columns):
-        values = [row[place] for row in rows]
-        cells = [Text(harmless(value)) for value in [name, *values]]
-        width = min(max(cell.cell_len for cell in cells), widest)
-        left -= width + _GAP
-        if left < -_GAP and fitting:
-            notes.write(f"{len(columns) - place} more columns do not fit: --format csv or jsonl has them all\n")
-            break
-        table.add_column(cells[0], justify="right" if _numeric(values) else "left", no_wrap=True, max_width=width)
-        fitting.append(cells[1:])
-    for line in zip(*fitting, strict=True):
-        table.add_row(*line)
+    parts = [(name, [row[place] for row in rows]) for place, name in enumerate(columns)]
+    widths = [_width(*part, widest) for part in parts]
+    if sum(widths) + _GAP * (len(widths) - 1) > console.width:
+        parts = _narrowed(parts, notes)
+        widths = [_width(*part, widest) for part in parts]
+    fitting = max(1, sum(end - _GAP <= console.width for end in accumulate(width + _GAP for width in widths)))
+    if fitting < len(parts):
+        notes.write(f"{len(parts) - fitting} more columns do not fit: --format csv or jsonl has them all\n")
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for (name, values), width in zip(parts[:fitting], widths, strict=False):
+        justify: Literal["right", "left"] = "right" if _numeric(values) else "left"
+        table.add_column(Text(harmless(name)), justify=justify, no_wrap=True, max_width=width)
+    for line in zip(*(values for _, values in parts[:fitting]), strict=True):
+        table.add_row(*(Text(harmless(value)) for value in line))
     console.print(table)
+
+
+def _width(name: str, values: Sequence[Any], widest: int) -> int:
+    from rich.cells import cell_len
+
+    return min(max(cell_len(harmless(value)) for value in [name, *values]), widest)
+
+
+def _narrowed(parts: list[tuple[str, list[Any]]], notes: TextIO) -> list[tuple[str, list[Any]]]:
+    """Columns that take less room: a single row stands upright, and what all rows share is said once."""
+    if len(parts[0][1]) == 1:
+        return [("column", [name for name, _ in parts]), ("value", [harmless(values[0]) for _, values in parts])]
+    shared = {name: values[0] for name, values in parts if len(values) > 1 and values.count(values[0]) == len(values)}
+    if shared and len(shared) < len(parts):
+        said = ", ".join(f"{name} = {harmless(value)}" for name, value in shared.items() if value is not None)
+        notes.write(f"in all rows: {said}\n" if said else "")
+        return [part for part in parts if part[0] not in shared]
+    return parts
 
 
 def _numeric(values: Sequence[object]) -> bool:

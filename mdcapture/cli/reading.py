@@ -59,10 +59,12 @@ def _line(session: Snapshot) -> dict[str, Any]:
     return {
         "session_id": row.pop("session_id"),
         "status": row.pop("status"),
-        "start (UTC)": start_ns and format_ns(start_ns, 0)[: len("2026-08-19T13:30:00")].replace("T", " "),
         "duration": start_ns and timedelta(seconds=round((end_ns - start_ns) / NS_PER_S)),
-        **row,
+        "contracts": " ".join(contract.name or contract.contract_id for contract in session.contracts),
+        "messages": row.pop("messages"),
         **troubles_of(kinds),
+        **{name: value for name, value in row.items() if name != "contracts"},
+        "start (UTC)": start_ns and format_ns(start_ns, 0)[: len("2026-08-19T13:30:00")].replace("T", " "),
     }
 
 

@@ -59,17 +59,12 @@ def replay(
     Quotes have the state after the message, as live handlers are given them. Other programs that speak to a gateway can
     be played a session by `mdcapture simulate --session`.
     """
-    from mdcapture.lake.manifest import contracts_named
     from mdcapture.live.replay import Replay
     from mdcapture.simulator.server import parse_speed
 
-    played = _source(source, lake)
-    wanted = contract or []
-    if not isinstance(played, str):
-        wanted = [one.contract_id for text in wanted for one in contracts_named(played.contracts, text)]
     events = Replay(
-        played,
-        contracts=wanted,
+        _source(source, lake),
+        contracts=contract or (),
         from_ns=time_ns(from_, "--from"),
         to_ns=time_ns(to, "--to"),
         speed=parse_speed(speed),

@@ -23,7 +23,7 @@ def _root() -> None:
 
 @app.command()
 def show(
-    config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The configuration file.")] = None,
     *,
     format_: OutputFormat = None,
     json: Json = False,

@@ -62,7 +62,7 @@ def choose(listings: Sequence[Listing], text: str) -> Contract:
     near = meant or _near(listings, text)
     names = "; ".join(_described(listing.contract) for listing in near[:_CANDIDATES])
     problem = "means several contracts" if meant else "is no active contract that the gateway knows"
-    hint = f"did you mean: {names}?" if names else "see `mdcapture contracts --search TEXT`"
+    hint = f"did you mean: {names}?" if names else "`mdcapture contracts TEXT` searches for one"
     raise NotFoundError(f"{quoted(text)!r} {problem}; {hint}")
 
 

@@ -40,6 +40,7 @@ METHODS: Final[dict[Stream, str]] = {
 TARGETS: Final[dict[str, Stream]] = {"GatewayQuote": "quotes", "GatewayTrade": "trades", "GatewayDepth": "depth"}
 """The streams of the messages that the hub sends."""
 _UNANSWERED: Final = 3
+_GROWTH: Final = 3
 
 
 class Subscription(NamedTuple):
@@ -122,8 +123,10 @@ class Hub:
         self._compression = compression
         self._wanted: dict[Subscription, None] = {}
         self._tasks: dict[Subscription, asyncio.Task[None]] = {}
+        self._patience: dict[Subscription, int] = {}
         self._backoff = Backoff(self._policy, random)
         self._connection: Connection | None = None
+        self._answered = False
         self._connections = 0
         self._refreshed = False
         self._opened_s = 0.0
@@ -183,6 +186,7 @@ class Hub:
         for subscription in subscriptions:
             if subscription in self._wanted:
                 del self._wanted[subscription]
+                self._patience.pop(subscription, None)
                 self._pursue(subscription, self._let_go)
 
     def resubscribe(self, subscription: Subscription, reason: str = "") -> None:
@@ -236,6 +240,7 @@ class Hub:
         now_ns = self._clock()
         self._connection = connection
         self._connections += 1
+        self._answered = False
         self._refreshed = False
         self._opened_s = asyncio.get_running_loop().time()
         self._last_record_ns = now_ns
@@ -291,7 +296,7 @@ class Hub:
         task.add_done_callback(ended)
 
     async def _keep_subscribed(self, connection: Connection, subscription: Subscription) -> None:
-        """Subscribe, as often as it takes; a hub that pings but does not answer is given up for a new connection."""
+        """Subscribe, as often as it takes; a hub that does not answer is given up for a new connection."""
         backoff = Backoff(self._policy, self._random)
         stream, contract_id = subscription
         unanswered = 0
@@ -307,14 +312,27 @@ class Hub:
             except TimeoutError as error:
                 refusal = str(error)
                 unanswered += 1
+            else:
+                self._answered = True
+                self._patience.pop(subscription, None)
             if refusal is None:
                 return
             tell(
                 self._events, IncidentKind.SUBSCRIBE_FAILED, sent_ns, self._clock(), refusal, subscription=subscription
             )
-            if unanswered >= _UNANSWERED:
+            if self._is_deaf(subscription, unanswered):
                 raise UnreachableError(f"the hub has not answered {unanswered} subscriptions to {stream}: {refusal}")
             await asyncio.sleep(backoff.pause_s(RefusedError(refusal)))
+
+    def _is_deaf(self, subscription: Subscription, unanswered: int) -> bool:
+        """Whether to give the connection up for a subscription that it has not answered so many times.
+
+        Where it answers others, a new one costs them messages, and may answer no better: so each time more patiently.
+        """
+        patience = max(self._patience.values(), default=_UNANSWERED) if self._answered else _UNANSWERED
+        if unanswered >= patience and self._answered:
+            self._patience[subscription] = patience * _GROWTH
+        return unanswered >= patience
 
     async def _let_go(self, connection: Connection, subscription: Subscription) -> None:
         stream, contract_id = subscription

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoggedOutError",
+    "MisunderstoodError",
     "ThrottledError",
     "UnauthorizedError",
     "network_error",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 _LONGEST_QUOTE: Final = 200
-_LONGEST_PAUSE_S: Final = 3600.0
+_LONGEST_PAUSE_S: Final = 300.0
 _UNAUTHORIZED: Final = frozenset({401, 403})
 _THROTTLED: Final = frozenset({429})
 _IN_TROUBLE: Final = frozenset({408, 425, *range(500, 600)})
@@ -46,6 +47,10 @@ _MISUNDERSTOOD: Final = frozenset({400, 422})
 
 class UnauthorizedError(RefusedError):
     """The token is not accepted, or no longer: a fresh one may be."""
+
+
+class MisunderstoodError(RefusedError):
+    """The gateway can't make sense of a request, or what stands before it in a maintenance can't."""
 
 
 class ThrottledError(UnreachableError):
@@ -82,7 +87,8 @@ def retry_after_s(header: str | None, now_ns: int) -> float | None:
         now_ns: The time now, nanoseconds since the epoch, UTC.
 
     Returns:
-        Seconds from now, from 0 to an hour; None without a header that can be read.
+        Seconds from now, from 0 to five minutes, since no market waits for longer; None without a header that can be
+        read.
     """
     if header is None:
         return None
@@ -116,7 +122,7 @@ def status_error(status: int, where: str, detail: str = "", pause_s: float | Non
     if status in _IN_TROUBLE:
         return ThrottledError(f"{said}: the gateway is in trouble or under maintenance; try again later", pause_s)
     if status in _MISUNDERSTOOD:
-        return RefusedError(f"{said}: the gateway can't make sense of the request")
+        return MisunderstoodError(f"{said}: the gateway can't make sense of the request")
     return ProtocolError(f"{said}: is this the gateway's address? Check --gateway and --hub")
 
 

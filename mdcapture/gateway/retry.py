@@ -18,7 +18,7 @@ from random import random as random_fraction
 from typing import TYPE_CHECKING, Final
 
 from mdcapture.errors import ConfigError, GatewayError, ProtocolError, RefusedError, UnreachableError
-from mdcapture.gateway.refusals import LoggedOutError, ThrottledError, UnauthorizedError
+from mdcapture.gateway.refusals import LoggedOutError, MisunderstoodError, ThrottledError, UnauthorizedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def verdict(error: GatewayError, *, stood: bool = False, refreshed: bool = False
     match error:
         case UnauthorizedError() if not refreshed:
             return Verdict.REFRESH
-        case UnauthorizedError() | ProtocolError():
+        case UnauthorizedError() | MisunderstoodError() | ProtocolError():
             return Verdict.RETRY if stood else Verdict.GIVE_UP
         case RefusedError():
             return Verdict.GIVE_UP

@@ -71,14 +71,19 @@ def _name(source: str | Path) -> str:
 
 def _lines(source: str | Path) -> Iterator[bytes]:
     """The lines without their ends; an unfinished last line counts."""
-    partial = b""
+    begun: list[bytes] = []
     for chunk in _chunks(source):
-        *whole, partial = (partial + chunk).split(b"\n")
-        yield from whole
-        if len(partial) > _LINE_BYTES:
+        end, *following = chunk.split(b"\n")
+        begun.append(end)
+        if following:
+            yield b"".join(begun)
+            *whole, rest = following
+            yield from whole
+            begun = [rest]
+        if sum(map(len, begun)) > _LINE_BYTES:
             raise UsageError(f"{_name(source)}: a line of more than {_LINE_BYTES:,} bytes: this is no tape")
-    if partial:
-        yield partial
+    if last := b"".join(begun):
+        yield last
 
 
 def _chunks(source: str | Path) -> Iterator[bytes]:

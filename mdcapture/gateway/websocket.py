@@ -180,8 +180,8 @@ class WebSocket(asyncio.Protocol):
         elif self._cause is None:
             reason = getattr(exc, "strerror", None) or "without a goodbye"
             self._cause = UnreachableError(f"{self.where} broke the connection ({reason})")
-        if not self._opened.done():
-            self._opened.set_exception(self._cause or UnreachableError(f"the connection to {self.where} was ended"))
+        if self._cause is not None and not self._opened.done():  # without a cause it was we, and nobody waits
+            self._opened.set_exception(self._cause)
         self.lost.set_result(None)
 
     def pause_writing(self) -> None:

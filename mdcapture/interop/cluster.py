@@ -31,7 +31,6 @@ T = TypeVar("T")
 _RETRIES: Final = 3
 """So often Dask gives a task that raised to a worker again; one whose worker died it gives to another in any case."""
 
-_CONNECT_S: Final = 5
 _THREADS: Final = {"POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 """How libraries are told how many threads they may use: processes that share a machine share it fairly, and sums of
 floating-point numbers come out the same to the last digit where these are the same."""
@@ -112,11 +111,12 @@ def worker_processes(count: int | None = None) -> Iterator[Executor]:
 
 
 @contextmanager
-def dask_workers(address: str) -> Iterator[Executor]:
+def dask_workers(address: str, *, connect_s: float = 5) -> Iterator[Executor]:
     """The workers of a Dask cluster; what one that dies had to do, another one does.
 
     Args:
         address: The scheduler's, as `tcp://host:8786`.
+        connect_s: How long to wait for it to answer.
 
     Raises:
         UsageError: Dask is not installed, or no scheduler answers there.
@@ -126,7 +126,7 @@ def dask_workers(address: str) -> Iterator[Executor]:
     except ImportError as error:
         raise UsageError("a cluster needs Dask: pip install 'mdcapture[cluster]'") from error
     try:
-        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+        client = Client(address, timeout=connect_s, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:

@@ -30,9 +30,9 @@ from mdcapture.interop.bars import BARS, bars
 from mdcapture.interop.books import Market, markets
 from mdcapture.interop.dictionary import Entry, dictionary
 from mdcapture.interop.formats import STORE_ERRORS, STORES, STREAMS, SUFFIXES, Part
-from mdcapture.lake.catalog import listed
 from mdcapture.lake.columns import arrow_schema
 from mdcapture.lake.files import storage_errors, sync_folder
+from mdcapture.lake.manifest import Contract, contract_named
 from mdcapture.lake.schema import PARTITIONS, TABLES
 from mdcapture.query.dialect import REPLACED, replaced_table
 
@@ -70,7 +70,7 @@ class Selection(NamedTuple):
     Attributes:
         tables: The names of tables or views.
         query: A query in DuckDB's dialect, in place of tables.
-        contract_id: Only the rows of this contract.
+        contract_id: Only the rows of this contract, which its name or root means as well.
         from_ns: Only what was received at this time or later (ns UTC).
         to_ns: Only what was received before this time (ns UTC).
         bars_ns: Bars of this length (ns), in place of tables.
@@ -116,12 +116,13 @@ def export(
         The number of rows by table; a query's result is called `result`, and bars `bars`.
 
     Raises:
-        UsageError: The format, the target and the selection do not go together, or the query is wrong.
+        UsageError: The format, the target and the selection do not go together, the query is wrong, or several
+            contracts are called that.
         NotFoundError: There is no such table or contract.
         StorageError: The target can't be written; nothing has appeared.
     """
-    asked = selection or Selection()
     chosen = _form(str(target), form)
+    asked = _with_id(database, selection or Selection())
     if chosen.name in BACKTESTERS:
         return _export_markets(
             database, Path(target).expanduser(), asked, name=chosen.name, levels=levels, progress=progress
@@ -198,8 +199,6 @@ def _export_markets(
 
 
 def _markets(database: Database, selection: Selection) -> list[Market]:
-    if selection.contract_id is not None:
-        _check_contract(database, selection.contract_id)
     found = markets(database, selection.contract_id, selection.from_ns, selection.to_ns)
     if not found:
         raise NotFoundError("no messages here: nothing to export")
@@ -269,8 +268,6 @@ def _parts(
     progress: Callable[[int], object],
 ) -> Iterator[Part]:
     """The tables one after the other; the next is begun when the one before has been read."""
-    if selection.contract_id is not None:
-        _check_contract(database, selection.contract_id)
     for name in names:
         if selection.bars_ns is not None:
             schema, batches = BARS, bars(_markets(database, selection), selection.bars_ns)
@@ -363,10 +360,14 @@ def _counted(
         progress(sum(rows.values()))
 
 
-def _check_contract(database: Database, contract_id: str) -> None:
-    known = [found for (found,) in database.sql("SELECT DISTINCT contract_id FROM contracts ORDER BY 1").fetchall()]
-    if contract_id not in known:
-        raise NotFoundError(f"no contract {contract_id} here: {listed(known)}")
+def _with_id(database: Database, selection: Selection) -> Selection:
+    """The selection with its contract's id in place of a name."""
+    if selection.contract_id is None:
+        return selection
+    names = Contract.__struct_fields__
+    rows = database.sql(f"SELECT DISTINCT {', '.join(names)} FROM contracts ORDER BY 1").fetchall()  # noqa: S608  # ours
+    held = [Contract(**dict(zip(names, row, strict=True))) for row in rows]
+    return selection._replace(contract_id=contract_named(held, selection.contract_id).contract_id)
 
 
 def _noting(parts: Iterator[Part], meanings: list[Entry]) -> Iterator[Part]:

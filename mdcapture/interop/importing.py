@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mdcapture.errors import LakeError, UsageError
+from mdcapture.errors import BusyError, LakeError, UsageError
 from mdcapture.gateway.instruments import parse_id
 from mdcapture.gateway.tape import STDIN, read_data
-from mdcapture.lake.files import sha256_of
-from mdcapture.lake.manifest import read_manifest, session_ids
+from mdcapture.lake.files import make_folder, sha256_of
+from mdcapture.lake.locks import hold
+from mdcapture.lake.manifest import read_manifests
 from mdcapture.lake.schema import IncidentKind
 from mdcapture.lake.seal import finish, recover, seal
 from mdcapture.lake.writer import open_session
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from mdcapture.lake.manifest import Contract, Manifest
     from mdcapture.lake.writer import OpenSession
 
-__all__ = ["import_records", "import_tape"]
+__all__ = ["import_records", "import_tape", "only_import"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ _SEALED_BYTES: Final = 1024 * 1024 * 1024
 _LOOKED_AT: Final = 1000
 _CONTRACT: Final = re.compile(rb'"arguments":\["(CON\.[^"\\]+)"')
 _CONNECTION: Final = 1
+_NAME_CHARACTERS: Final = 16
 
 
 def import_tape(
@@ -57,17 +60,21 @@ def import_tape(
         NotFoundError: There is no such tape.
         UsageError: The lake has it already; or there is nothing on the tape, or a line is none, and what came before it
             stays in the journal, and is recovered.
+        BusyError: It is being imported already.
         StorageError: The lake can't be written.
     """
-    try:
-        recover(root)
-    except LakeError as error:
-        _log.warning("a session of an earlier run can't be recovered: %s", error)
     name = "standard input" if source == STDIN else source.rpartition("/")[2]
     config = _fingerprint(source)
-    if config and not again:
-        _refuse_known(root, source, config)
-    manifest = import_records(read_data(source), root, source=f"tape {name}", config=config, progress=progress)
+    with ExitStack() as held:
+        if config and not again:
+            held.enter_context(only_import(root, config["fingerprint"], source))
+        try:
+            recover(root)
+        except LakeError as error:
+            _log.warning("a session of an earlier run can't be recovered: %s", error)
+        if config and not again:
+            _refuse_known(root, source, config)
+        manifest = import_records(read_data(source), root, source=f"tape {name}", config=config, progress=progress)
     if manifest is None:
         raise UsageError(f"there is no message on the tape {source}: nothing was imported")
     return manifest
@@ -80,8 +87,8 @@ def _fingerprint(source: str) -> dict[str, str]:
 
 
 def _refuse_known(root: Path, source: str, config: Mapping[str, str]) -> None:
-    for session_id in session_ids(root):
-        manifest = read_manifest(root, session_id)
+    for manifest in read_manifests(root):
+        session_id = manifest.session_id
         if manifest.config.get("fingerprint") != config["fingerprint"]:
             continue
         if IncidentKind.CRASHED not in manifest.incidents:
@@ -89,6 +96,30 @@ def _refuse_known(root: Path, source: str, config: Mapping[str, str]) -> None:
                 f"{source} is in the lake already, as {session_id}: nothing was imported (--again does it all the same)"
             )
         _log.warning("%s holds a part of %s, whose import was cut short: prune that session", session_id, source)
+
+
+@contextmanager
+def only_import(root: Path, fingerprint: str, source: str) -> Iterator[None]:
+    """Be the only one to import something: two at once would each find that the lake has it not yet.
+
+    Args:
+        root: The lake.
+        fingerprint: What tells it from others.
+        source: What people call it.
+
+    Raises:
+        BusyError: Another process is at it.
+        StorageError: The lake can't be written.
+    """
+    make_folder(root)
+    path = root / f"import-{fingerprint[:_NAME_CHARACTERS]}.lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(path))
+        except BusyError:
+            raise BusyError(f"{source} is being imported by another process: wait for its end, or stop it") from None
+        held.callback(path.unlink, missing_ok=True)
+        yield
 
 
 def import_records(

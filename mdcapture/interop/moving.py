@@ -13,14 +13,15 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Mapping
+from contextlib import nullcontext
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from mdcapture.errors import NotFoundError, UsageError
-from mdcapture.interop.importing import import_records
-from mdcapture.lake.manifest import read_manifest, session_ids
+from mdcapture.interop.importing import import_records, only_import
+from mdcapture.lake.manifest import read_manifests
 from mdcapture.lake.schema import QUOTE_STATE
 from mdcapture.lake.seal import recover
 from mdcapture.query.views import quoted
@@ -124,22 +125,24 @@ def move(
     Raises:
         NotFoundError: It has none of the tables.
         UsageError: A table has no times or no contracts, or a row has no time.
+        BusyError: It is being imported already.
         StorageError: The lake can't be written.
     """
-    recover(root)
     made: list[Manifest] = []
     done = 0
     tables = _tables(database)
     for origin in _origins(database, tables):
         messages = _messages(database, tables, origin.session_id)
         start = done
-        manifest = import_records(
-            messages if again else islice(messages, _imported(root, origin), None),
-            root,
-            source=" ".join(filter(None, [database.kind, database.name, origin.session_id])),
-            config=origin._asdict() | {"rebuilt_from_columns": _rebuilt(database, tables), "again": again},
-            progress=lambda count: progress(start + count),  # noqa: B023
-        )
+        with nullcontext() if again else only_import(root, origin.fingerprint, database.name):
+            recover(root)
+            manifest = import_records(
+                messages if again else islice(messages, _imported(root, origin), None),
+                root,
+                source=" ".join(filter(None, [database.kind, database.name, origin.session_id])),
+                config=origin._asdict() | {"rebuilt_from_columns": _rebuilt(database, tables), "again": again},
+                progress=lambda count: progress(start + count),  # noqa: B023
+            )
         if manifest is not None:
             made.append(manifest)
             done += manifest.next_seq
@@ -182,10 +185,9 @@ def _fingerprint(database: OldDatabase, tables: Sequence[_Table], session_id: st
 
 def _imported(root: Path, origin: _Origin) -> int:
     """How many of its messages are in the lake."""
-    manifests = (read_manifest(root, one) for one in session_ids(root))
     same = (
         one
-        for one in manifests
+        for one in read_manifests(root)
         if (one.config.get("fingerprint"), one.config.get("session_id")) == (origin.fingerprint, origin.session_id)
         and not one.config.get("again")
     )

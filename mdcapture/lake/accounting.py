@@ -287,7 +287,8 @@ class _Again:
             findings.add("quotes", ProblemKind.DECODED, "the last state is not the manifest's", None)
 
     def _decode(self, blocks: Sequence[MessageBlock | IncidentBlock]) -> dict[str, pa.Table]:
-        self._decoder = Decoder(self._known, self._decoder.quote_state)
+        before, self._decoder = self._decoder, Decoder(self._known, self._decoder.quote_state)
+        self._decoder.next_seq = before.next_seq
         self._decoder.take(blocks)
         self._implausible.update(self._decoder.implausible)
         tables = self._decoder.tables()

@@ -19,9 +19,9 @@ import errno
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -38,8 +38,6 @@ from mdcapture.lake.remote import RemotePath
 from mdcapture.lake.schema import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mdcapture.lake.remote import Location
 
 __all__ = ["BackedUp", "back_up"]
@@ -64,6 +62,7 @@ def back_up(
     root: Location,
     destination: Path | RemotePath,
     *,
+    check: bool = False,
     progress: Told = lambda _: None,
     pauses_s: Sequence[float] = (1.0, 2.0, 4.0, 8.0),
 ) -> BackedUp:
@@ -72,6 +71,7 @@ def back_up(
     Args:
         root: The lake; somebody may write it meanwhile. Where it is a copy in object storage, this brings it home.
         destination: The folder of the copy, made if it does not exist; or its place in object storage.
+        check: Read what the copy has, too, and copy anew what is damaged there.
         progress: Told of the bytes copied so far.
         pauses_s: How long to wait before each further attempt to send an object.
 
@@ -92,7 +92,7 @@ def back_up(
         copied.append(size)
         progress(sum(copied))
 
-    with _copying(root, destination, pauses_s) as copy:
+    with _copying(root, destination, pauses_s, check=check) as copy:
         for session_id in ids:
             try:
                 copy(session_id, tell)
@@ -111,30 +111,30 @@ def _check_apart(root: Location, destination: Location) -> None:
 
 @contextmanager
 def _copying(
-    root: Location, destination: Path | RemotePath, pauses_s: Sequence[float]
+    root: Location, destination: Path | RemotePath, pauses_s: Sequence[float], *, check: bool
 ) -> Iterator[Callable[[str, Told], object]]:
     """What copies a session, while nobody else copies there."""
     if isinstance(destination, RemotePath):
         lock = hold(root / _LOCK) if isinstance(root, Path) else nullcontext()  # object storage knows no locks
         with lock, ThreadPoolExecutor(_AT_ONCE) as senders:
             sizes = {str(path.relative_to(destination)): path.stat().st_size for path in destination.rglob("*")}
-            bucket = _Bucket(destination, sizes, senders, pauses_s)
-            yield lambda session_id, tell: reread(lambda: _upload(root, bucket, session_id, tell))
+            bucket = _Bucket(destination, {**sizes}, senders, pauses_s)
+            yield lambda session_id, tell: reread(lambda: _upload(root, bucket, session_id, tell, check=check))
     else:
         make_folder(destination / "sessions")
         make_folder(destination / "journal")
         with hold(destination / _LOCK):
-            yield lambda session_id, tell: reread(lambda: _session(root, destination, session_id, tell))
+            yield lambda session_id, tell: reread(lambda: _session(root, destination, session_id, tell, check=check))
 
 
-def _session(root: Location, destination: Path, session_id: str, tell: Told) -> None:
+def _session(root: Location, destination: Path, session_id: str, tell: Told, *, check: bool) -> None:
     """Copy a session into a folder, and tell of the sizes of the files that were not there."""
     with unsealed(journal_folder(root, session_id)):
         manifest = read_manifest(root, session_id)
-        known = _checksums(_copied(destination, manifest))
+        known = _checksums(_copied(destination, manifest), check=check)
         for file in manifest.files:
             target = destination / file.path
-            if known.get(file.path) != file.sha256 or not _has_size(target, file.bytes):
+            if not (_has_size(target, file.bytes) and _is_that(file, target, known)):
                 make_folder(target.parent)
                 replace_file(target, _content(root, file))
                 tell(file.bytes)
@@ -153,12 +153,26 @@ def _session(root: Location, destination: Path, session_id: str, tell: Told) -> 
 
 
 class _Bucket(NamedTuple):
-    """Where an upload goes: the copy's place, the objects that it had with their sizes, who sends, how patiently."""
+    """Where an upload goes: the copy's place, its objects with their sizes, who sends, how patiently.
+
+    An object that is on its way has no size yet: whether it arrives or not, it is known to be there.
+    """
 
     place: RemotePath
-    sizes: Mapping[str, int]
+    sizes: dict[str, int | None]
     senders: Executor
     pauses_s: Sequence[float]
+
+    def each(self, act: Callable[[SealedFile], int], files: Sequence[SealedFile]) -> Iterator[int]:
+        """What several at once give, in turn; where one fails, none of the others is still at it afterwards."""
+        begun = [self.senders.submit(act, file) for file in files]
+        try:
+            for one in begun:
+                yield one.result()
+        finally:
+            for one in begun:
+                one.cancel()
+            wait(begun)
 
     def persist(self, act: Callable[[], object]) -> object:
         """Try again what the network may have spoiled; not what was refused."""
@@ -172,20 +186,22 @@ class _Bucket(NamedTuple):
         return act()
 
 
-def _upload(root: Location, bucket: _Bucket, session_id: str, tell: Told) -> None:
+def _upload(root: Location, bucket: _Bucket, session_id: str, tell: Told, *, check: bool) -> None:
     """Copy a session's sealed files into object storage, and tell of the sizes of those that were not there."""
     manifest = read_manifest(root, session_id)
     copy = _copied(bucket.place, manifest)
-    known = _checksums(copy)
+    known = _checksums(copy, check=check)
 
     def bring(file: SealedFile) -> int:
         target = bucket.place / file.path
-        if bucket.sizes.get(file.path) == file.bytes and file.sha256 == (known.get(file.path) or sha256_of(target)):
-            return 0  # an earlier upload brought it, if only one that did not come to its end
+        if bucket.sizes.get(file.path) == file.bytes and _is_that(file, target, known):
+            return 0
+        bucket.sizes[file.path] = None
         bucket.persist(lambda: _send(root, file, target))
+        bucket.sizes[file.path] = file.bytes
         return file.bytes
 
-    for size in filter(None, bucket.senders.map(bring, manifest.files)):
+    for size in filter(None, bucket.each(bring, manifest.files)):
         tell(size)
     if copy != manifest:
         bucket.persist(lambda: write_manifest(bucket.place, manifest))
@@ -193,7 +209,8 @@ def _upload(root: Location, bucket: _Bucket, session_id: str, tell: Told) -> Non
     for path in bucket.sizes:
         table, _, rest = path.partition("/")
         if table in TABLES and rest.startswith(f"session_id={session_id}/") and path not in named:
-            (bucket.place / path).unlink()
+            with suppress(FileNotFoundError):  # it was on its way, and did not arrive
+                (bucket.place / path).unlink()
 
 
 def _send(root: Location, file: SealedFile, target: RemotePath) -> None:
@@ -219,8 +236,14 @@ def _copied(destination: Location, manifest: Manifest) -> Manifest | None:
     return copy
 
 
-def _checksums(copy: Manifest | None) -> Mapping[str, str]:
-    return {file.path: file.sha256 for file in copy.files} if copy else {}
+def _checksums(copy: Manifest | None, *, check: bool) -> Mapping[str, str]:
+    """The checksums of files that the copy has, as its manifest has them; nothing is known where all are read again."""
+    return {file.path: file.sha256 for file in copy.files} if copy and not check else {}
+
+
+def _is_that(file: SealedFile, target: Location, known: Mapping[str, str]) -> bool:
+    """Whether that file is there, which no manifest knows where an earlier copy did not come to its end."""
+    return file.sha256 == (known.get(file.path) or sha256_of(target))
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from mdcapture.lake.journal import Block
     from mdcapture.lake.remote import Location, RemotePath
-    from mdcapture.wire.messages import Quote
 
 __all__ = [
     "Catalog",
@@ -187,13 +186,19 @@ class Catalog:
         """
         return self._follower(session_id).snapshot()
 
-    def manifests(self, session_ids: Iterable[str]) -> list[Manifest]:
-        """The manifests of sessions; errors as those of `manifest`."""
-        return _each(self.manifest, session_ids)
+    def manifests(self, session_ids: Iterable[str], *, named: bool = True) -> list[Manifest]:
+        """The manifests of sessions; errors as those of `manifest`.
 
-    def snapshots(self, session_ids: Iterable[str]) -> list[Snapshot]:
-        """Sessions as they are now; errors as those of `snapshot`."""
-        return _each(self.snapshot, session_ids)
+        Args:
+            session_ids: The sessions.
+            named: Somebody asked for these very ones: where one is not there, it is an error, and not left out as one
+                that was pruned since they were listed.
+        """
+        return _each(self.manifest, session_ids, named=named)
+
+    def snapshots(self, session_ids: Iterable[str], *, named: bool = True) -> list[Snapshot]:
+        """Sessions as they are now; arguments as those of `manifests`, errors as those of `snapshot`."""
+        return _each(self.snapshot, session_ids, named=named)
 
     def find(self, ref: str) -> str:
         """The id of a session.
@@ -226,10 +231,19 @@ class Catalog:
             return follower
 
 
-def _each(look: Callable[[str], T], session_ids: Iterable[str]) -> list[T]:
+def _each(look: Callable[[str], T], session_ids: Iterable[str], *, named: bool) -> list[T]:
     """Look at several sessions at once: each may be far away."""
+
+    def found(session_id: str) -> list[T]:
+        try:
+            return [look(session_id)]
+        except NotFoundError:
+            if named:
+                raise
+            return []
+
     with ThreadPoolExecutor(_AT_ONCE) as readers:
-        return list(readers.map(look, session_ids))
+        return [one for each in readers.map(found, session_ids) for one in each]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -263,18 +277,22 @@ def reread(read: Callable[[], T]) -> T:
 
 
 class _Segment:
-    """A segment of the journal, decoded as far as it is written."""
+    """A segment of the journal, decoded as far as it is written; it begins where another decoder stands."""
 
-    def __init__(self, path: Location, quote_state: Mapping[str, Quote], next_seq: int, last_recv_ns: int) -> None:
-        self.decoder = Decoder({}, quote_state)
-        self.decoder.next_seq = next_seq
-        self.decoder.last_recv_ns = last_recv_ns
+    def __init__(self, path: Location, before: Decoder) -> None:
+        self.decoder = Decoder({}, before.quote_state)
+        self.decoder.next_seq = before.next_seq
+        self.decoder.last_recv_ns = before.last_recv_ns
+        self.decoder.damage = list(before.damage)
         self.tables = self.decoder.tables()
         self._path = path
         self._offset = 0
 
-    def read(self) -> None:
+    def read(self, *, grows: bool) -> None:
         """Decode what was written since the last time.
+
+        Args:
+            grows: It is the one that is being written, if any is: what is torn at its end may be whole the next time.
 
         Raises:
             FileNotFoundError: It was sealed and removed.
@@ -283,14 +301,14 @@ class _Segment:
             file.seek(self._offset)
             data = file.read()
         if data:
-            self.decoder.take(self._whole(data))
+            self.decoder.take(self._written(data, grows=grows))
             self.tables = self.decoder.tables()
 
-    def _whole(self, data: bytes) -> Iterator[Block | Damage]:
-        """The blocks but for an end that is torn: the rest of it is not written yet, or never will be."""
+    def _written(self, data: bytes, *, grows: bool) -> Iterator[Block | Damage]:
+        """The blocks; of one that grows without a torn end: the rest of it is not written yet, or never will be."""
         end = len(data)
         for block in read_blocks(data):
-            if isinstance(block, Damage) and block.torn:
+            if grows and isinstance(block, Damage) and block.torn:
                 end = block.offset
             else:
                 yield block
@@ -349,15 +367,13 @@ class _Follower:
             return empty_tail()
         paths = segments(journal_folder(self._root, self._session_id))
         known, self._segments = self._segments, {}
-        quote_state, next_seq = manifest.quote_state, manifest.next_seq
-        last_recv_ns = manifest.end_ns or manifest.created_ns
+        before = Decoder.after(manifest)
         for number, path in paths.items():  # each but the last is complete: the next one is made after it is closed
             if number > manifest.sealed_segment:
-                segment = known.get(number) or _Segment(path, quote_state, next_seq, last_recv_ns)
-                segment.read()
+                segment = known.get(number) or _Segment(path, before)
+                segment.read(grows=number == max(paths))
                 self._segments[number] = segment
-                quote_state, next_seq = segment.decoder.quote_state, segment.decoder.next_seq
-                last_recv_ns = segment.decoder.last_recv_ns
+                before = segment.decoder
         if not self._segments:
             return empty_tail()
         return {

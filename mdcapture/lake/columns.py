@@ -9,14 +9,13 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from contextlib import contextmanager
-from itertools import chain, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from mdcapture.lake.journal import IncidentBlock, MessageBlock, SignalBlock
+from mdcapture.lake.journal import MISSING, IncidentBlock, MessageBlock, SignalBlock
 from mdcapture.lake.layout import contract_folder, partition_of
 from mdcapture.lake.plausible import implausible
 from mdcapture.lake.quotes import fill_forward
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mdcapture.lake.journal import Block, Damage
-    from mdcapture.lake.manifest import Contract
+    from mdcapture.lake.manifest import Contract, Manifest
     from mdcapture.wire.decode import Batch, Entries, Reject
     from mdcapture.wire.messages import DepthEntry, Quote, Trade
 
@@ -103,6 +102,7 @@ class Decoder:
         incidents: Incidents by kind.
         next_seq: The number after the last message.
         last_recv_ns: When the last message was received.
+        damage: What of the journal can't be read since the last message or incident: until when is known by the next.
     """
 
     def __init__(self, contracts: Mapping[str, Contract], quote_state: Mapping[str, Quote]) -> None:
@@ -111,6 +111,7 @@ class Decoder:
         self.implausible: Counter[str] = Counter()
         self.incidents: Counter[str] = Counter()
         self.next_seq = 0
+        self.damage: list[Damage] = []
         self._contracts = contracts
         self._ids: list[str] = []
         self._codes: dict[str | None, int] = {}
@@ -120,20 +121,38 @@ class Decoder:
         self._waiting_messages = 0
         self._waiting_bytes = 0
         self.last_recv_ns = 0
+        self._last_block = -1
+
+    @classmethod
+    def after(cls, manifest: Manifest) -> Decoder:
+        """A decoder of what follows a session's last sealed segment."""
+        decoder = cls({contract.contract_id: contract for contract in manifest.contracts}, manifest.quote_state)
+        decoder.next_seq = manifest.next_seq
+        decoder.last_recv_ns = manifest.end_ns or manifest.created_ns
+        decoder.damage = list(manifest.damage)
+        return decoder
 
     def take(self, blocks: Iterable[Block | Damage]) -> None:
         """Decode the blocks that follow."""
-        for block, following in pairwise(chain(self._without_signals(blocks), [None])):
+        for block in blocks:
             if isinstance(block, MessageBlock):
-                self._messages(block)
+                if block.first_seq != self._last_block:  # else it was written twice: its writer was interrupted at it
+                    self._tell_missing(block, block.recv_ns[0])
+                    self._messages(block)
             elif isinstance(block, IncidentBlock):
+                self._tell_missing(block, block.recv_ns)
                 self._incident(block)
-            elif block is not None:
-                self._damage(block, following)
+            elif isinstance(block, SignalBlock):
+                self._signals(block)
+            else:
+                self.damage.append(block)
         self._decode()
-        for _, contract_id in self._resets:  # no quote has followed these yet
-            self.quote_state = {one: quote for one, quote in self.quote_state.items() if contract_id not in (None, one)}
-        self._resets = []
+        self._reset()
+
+    def end(self) -> None:
+        """Nothing follows: what can't be read at the end of the journal has no end that is known."""
+        self._damaged_until(None)
+        self._reset()
 
     def tables(self) -> dict[str, pa.Table]:
         """The rows so far, each table led by the contract, in the order (recv_ns, seq, pos)."""
@@ -152,34 +171,40 @@ class Decoder:
         self._batches = {table: [] for table in TABLES}
         return tables
 
-    def _without_signals(self, blocks: Iterable[Block | Damage]) -> Iterator[MessageBlock | IncidentBlock | Damage]:
-        """Take what signals said, wherever it stands, and hand on what has its place between the messages."""
-        for block in blocks:
-            if not isinstance(block, SignalBlock):
-                yield block
-            elif block.rows:
-                values = dict(zip(SignalRow._fields, zip(*block.rows, strict=True), strict=True))
-                self._add("signals", self._codes_of(values.pop("contract_id")), **values)
+    def _signals(self, block: SignalBlock) -> None:
+        if block.rows:
+            values = dict(zip(SignalRow._fields, zip(*block.rows, strict=True), strict=True))
+            self._add("signals", self._codes_of(values.pop("contract_id")), **values)
 
     def _messages(self, block: MessageBlock) -> None:
         self._waiting.append(block)
         self._waiting_messages += len(block.records)
         self._waiting_bytes += sum(map(len, block.records))
+        self._last_block = block.first_seq
         self.next_seq = block.first_seq + len(block.records)
         self.last_recv_ns = block.recv_ns[-1]
         if self._waiting_messages >= _BATCH_MESSAGES or self._waiting_bytes >= _BATCH_BYTES:
             self._decode()
 
-    def _damage(self, damage: Damage, following: MessageBlock | IncidentBlock | Damage | None) -> None:
+    def _tell_missing(self, following: MessageBlock | IncidentBlock, to_ns: int) -> None:
+        """Tell of what is missing before a block; the numbers alone say so where a file has lost whole blocks."""
+        if following.first_seq > self.next_seq and not self.damage:
+            self.damage.append(MISSING)
+        self._damaged_until(to_ns)
+
+    def _damaged_until(self, to_ns: int | None) -> None:
         """What is lost lies between the last message before and the first that follows, if one does."""
-        from_ns = self.last_recv_ns
-        to_ns = None
-        if isinstance(following, MessageBlock):
-            to_ns = following.recv_ns[0]
-        elif isinstance(following, IncidentBlock):
-            to_ns = following.recv_ns
-        incident = Incident(IncidentKind.JOURNAL_DAMAGED, None, None, from_ns, to_ns, damage.detail)
-        self._incident(IncidentBlock(self.next_seq, from_ns if to_ns is None else to_ns, incident))
+        damage, self.damage = self.damage, []
+        for one in damage:
+            from_ns = self.last_recv_ns
+            incident = Incident(IncidentKind.JOURNAL_DAMAGED, None, None, from_ns, to_ns, one.detail)
+            self._incident(IncidentBlock(self.next_seq, from_ns if to_ns is None else to_ns, incident))
+
+    def _reset(self) -> None:
+        """Forget the quotes that were begun anew, and that none has followed yet."""
+        for _, contract_id in self._resets:
+            self.quote_state = {one: quote for one, quote in self.quote_state.items() if contract_id not in (None, one)}
+        self._resets = []
 
     def _incident(self, block: IncidentBlock) -> None:
         incident = block.incident
@@ -359,9 +384,9 @@ def _array(values: object, kind: pa.DataType) -> pa.Array:
 
 
 def _texts(records: list[bytes]) -> pa.StringArray:
-    """The records as a column of text, in one piece where all is UTF-8."""
+    """The records as a column of text, in one piece where each is UTF-8."""
     joined = b"".join(records)
-    if not is_utf8(joined):
+    if not joined.isascii() and not is_utf8(b"\n".join(records)):  # halves of a character can be one when they meet
         return pa.array(map(record_text, records), pa.string())
     offsets = np.zeros(len(records) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, records), np.int32, len(records)), out=offsets[1:])

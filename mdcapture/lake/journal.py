@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["ENDED", "Block", "Damage", "IncidentBlock", "Journal", "MessageBlock", "SignalBlock", "read_blocks"]
-__all__ += ["segments"]
+__all__ = ["ENDED", "MISSING", "Block", "Damage", "IncidentBlock", "Journal", "MessageBlock", "SignalBlock"]
+__all__ += ["read_blocks", "segments"]
 
 ENDED: Final = "ended"
 """The file in a journal's folder that says that its writer has come to the end; without it, the writer died."""
@@ -79,7 +79,7 @@ class SignalBlock(NamedTuple):
 class Damage(NamedTuple):
     """A stretch of a segment that is no sound block: torn by a crash at its end, or damaged in the middle.
 
-    One without a size stands for segments that are not there at all.
+    One without a size stands for what is not there at all: a segment, or blocks at the end of one.
     """
 
     offset: int
@@ -90,10 +90,13 @@ class Damage(NamedTuple):
     def detail(self) -> str:
         """What is wrong, in words."""
         if not self.size:
-            return "a segment of the journal is missing"
+            return "a part of the journal is missing"
         what = "the journal's end is torn" if self.torn else "the journal is damaged"
         return f"{what}: {self.size} bytes at {self.offset} can't be read"
 
+
+MISSING: Final = Damage(0, 0, torn=False)
+"""What the numbers of segments or messages say is not there."""
 
 Block = MessageBlock | IncidentBlock | SignalBlock
 """What a journal holds."""

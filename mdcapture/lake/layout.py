@@ -1,9 +1,9 @@
 """Where everything is: names of files and folders, as plain functions.
 
-    LAKE/
-      <table>/session_id=<id>/contract_id=<id>/part-<n>.parquet
-      sessions/<id>.json
-      journal/<id>/<n>.journal, lock, status.json
+LAKE/
+  <table>/session_id=<id>/contract_id=<id>/part-<n>.parquet
+  sessions/<id>.json
+  journal/<id>/<n>.journal, lock, status.json
 """
 
 from __future__ import annotations

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mdcapture.errors import DamageError, NotFoundError
+from mdcapture.errors import DamageError, NotFoundError, UsageError
 from mdcapture.lake.files import replace_file
+from mdcapture.lake.journal import Damage
 from mdcapture.lake.layout import is_session_id, manifest_path, session_order
 from mdcapture.lake.schema import SCHEMA_VERSION
 from mdcapture.wire.messages import Quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mdcapture.lake.remote import Location, RemotePath
@@ -23,8 +25,10 @@ __all__ = [
     "Manifest",
     "SealedFile",
     "State",
+    "contract_named",
     "contracts_named",
     "read_manifest",
+    "read_manifests",
     "session_ids",
     "write_manifest",
 ]
@@ -59,7 +63,7 @@ def contracts_named(contracts: Iterable[Contract], text: str) -> list[Contract]:
     known = list(contracts)
     wanted = text.upper()
     for spelt in (
-        lambda one: (one.contract_id,),
+        lambda one: (one.contract_id.upper(),),
         lambda one: (one.name,),
         lambda one: (one.name[:-_EXPIRY_LETTERS], one.symbol_id.rpartition(".")[2]),
     ):
@@ -68,6 +72,20 @@ def contracts_named(contracts: Iterable[Contract], text: str) -> list[Contract]:
             return found
     names = ", ".join(one.name or one.contract_id for one in known) or "none"
     raise NotFoundError(f"there is no contract {text} here; there are: {names}")
+
+
+def contract_named(contracts: Iterable[Contract], text: str) -> Contract:
+    """The one that a text means, as `contracts_named` has it.
+
+    Raises:
+        NotFoundError: None of them is called that.
+        UsageError: Several are.
+    """
+    found = {one.contract_id: one for one in contracts_named(contracts, text)}
+    if len(found) > 1:
+        names = ", ".join(one.name or one.contract_id for one in found.values())
+        raise UsageError(f"{text} means several contracts here: name one of {names}")
+    return next(iter(found.values()))
 
 
 class SealedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +106,9 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, kw_only=True):
     """Everything about a session but its rows.
 
-    `next_part`, `sealed_segment` and `quote_state` are where sealing goes on: the number of the next file, the last
-    segment of the journal whose rows are in the files, and what the quotes stood at after it.
+    `next_part`, `sealed_segment`, `quote_state` and `damage` are where sealing goes on: the number of the next file,
+    the last segment of the journal whose rows are in the files, what the quotes stood at after it, and what at its end
+    can't be read, which becomes an incident when it is known what follows.
     """
 
     session_id: str
@@ -110,6 +129,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     next_seq: int = 0
     sealed_segment: int = 0
     quote_state: dict[str, Quote] = {}
+    damage: list[Damage] = []
 
     def files_of(self, table: str, contracts: Iterable[str] | None = None) -> list[SealedFile]:
         """The files of a table, for some contracts or all."""
@@ -147,6 +167,17 @@ def read_manifest(root: Location, session_id: str) -> Manifest:
     if manifest.schema_version > SCHEMA_VERSION:
         raise DamageError(f"{path} was written by a newer mdcapture ({manifest.software}): upgrade to read it")
     return manifest
+
+
+def read_manifests(root: Location, ids: Iterable[str] | None = None) -> Iterator[Manifest]:
+    """The manifests of sessions that were listed, or of all, the oldest first; without those pruned since.
+
+    Raises:
+        DamageError: One can't be read.
+    """
+    for session_id in session_ids(root) if ids is None else ids:
+        with suppress(NotFoundError):
+            yield read_manifest(root, session_id)
 
 
 def session_ids(root: Location) -> list[str]:

@@ -341,11 +341,12 @@ def _metadata(manifest: Manifest, table: str, contract_id: str | None) -> dict[s
 
 
 def _read_back(path: Path, relative: str, table: str, contract_id: str | None, written: int) -> SealedFile:
-    """Read all of a file, every page's checksum verified, and count it."""
+    """Read all of a file, every page's checksum and every text verified, and count it."""
     rows = 0
     first_recv_ns = last_recv_ns = first_seq = last_seq = 0
     with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
         for batch in parquet.iter_batches(_READ_BACK_ROWS):
+            _check_values(batch, path)
             low, high = (bound.as_py() for bound in pa.compute.min_max(batch["seq"]).values())
             first_recv_ns = first_recv_ns if rows else batch["recv_ns"][0].as_py()
             last_recv_ns = batch["recv_ns"][-1].as_py()
@@ -368,3 +369,13 @@ def _read_back(path: Path, relative: str, table: str, contract_id: str | None, w
         first_seq=first_seq,
         last_seq=last_seq,
     )
+
+
+def _check_values(batch: pa.RecordBatch, path: Path) -> None:
+    """Arrow takes a text's bytes as they come, and every reader would stumble over one that is no UTF-8."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DamageError(
+            f"{path} holds values that no reader takes ({error}); nothing was published: check the memory"
+        ) from error

@@ -16,7 +16,7 @@ from mdcapture.errors import BusyError, NotFoundError, UsageError
 from mdcapture.lake.files import make_folder, sha256_of, storage_errors, sync_folder
 from mdcapture.lake.layout import is_session_id, journal_folder, manifest_path
 from mdcapture.lake.locks import OWNER_LOCK, hold
-from mdcapture.lake.manifest import read_manifest, session_ids
+from mdcapture.lake.manifest import read_manifest, read_manifests, session_ids
 from mdcapture.lake.schema import TABLES
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def prunable(
     found = []
     everyone = session_ids(root)
     old = everyone if keep is None else everyone[: max(0, len(everyone) - keep)]
-    for session_id in old if ids is None else [one for one in old if one in ids]:
-        manifest = read_manifest(root, session_id)
+    for manifest in read_manifests(root, old if ids is None else [one for one in old if one in ids]):
         if manifest.state == "open":
             if ids is not None:
-                raise BusyError(f"{session_id} has not ended: it is still recorded, or waits for `mdcapture recover`")
+                raise BusyError(
+                    f"{manifest.session_id} has not ended: it is still recorded, or waits for `mdcapture recover`"
+                )
             continue
         end_ns = manifest.end_ns or manifest.created_ns
         if (before_ns is None or end_ns < before_ns) and (backup is None or is_backed_up(manifest, backup)):

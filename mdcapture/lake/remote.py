@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Location", "RemotePath", "locate", "shown_url"]
 
 _SECRET: Final = re.compile(r"(?i)(^|[&_])(secret|token|password|key|sas|signature|sig)[^&=]*=")
+_DATABASE: Final = re.compile("postgres(ql)?://")
 _NETWORK: Final = "NETWORK_CONNECTION"
 _NEXT_STEP: Final = {
     "NO_SUCH_BUCKET": "create the bucket, or name another one",
@@ -311,6 +312,11 @@ def locate(text: str | Path | RemotePath) -> Path | RemotePath:
     import pyarrow.fs as pafs
 
     shown = shown_url(str(text))
+    if _DATABASE.match(shown):
+        raise UsageError(
+            f"{shown} is a database, and this works on a lake's files: name a folder or a bucket, such as the one that "
+            "was published from"
+        )
     try:
         filesystem, path = pafs.FileSystem.from_uri(_with_options(urlsplit(str(text))))
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:

@@ -85,6 +85,8 @@ class IncidentKind(StrEnum):
     BACKFILLED = "backfilled"
     CLOCK_STEP = "clock_step"
     SUSPENDED = "suspended"
+    SLEPT = "slept"
+    UNRESOLVED = "unresolved"
     LIMIT = "limit"
     HANDLER_DROPPED = "handler_dropped"
     HANDLER_FAILED = "handler_failed"

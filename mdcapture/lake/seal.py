@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from mdcapture.errors import BusyError, DamageError, LakeError
 from mdcapture.lake.columns import Decoder
 from mdcapture.lake.files import TEMPORARY, make_folder, storage_errors, sync_folder
-from mdcapture.lake.journal import ENDED, Damage, IncidentBlock, MessageBlock, read_blocks, segments
+from mdcapture.lake.journal import ENDED, MISSING, IncidentBlock, MessageBlock, read_blocks, segments
 from mdcapture.lake.layout import is_part, is_session_id, journal_folder, manifest_path, session_order
 from mdcapture.lake.locks import OWNER_LOCK, SEAL_LOCK, hold
 from mdcapture.lake.manifest import Manifest, SealedFile, read_manifest, write_manifest
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mdcapture.lake.journal import Block
+    from mdcapture.lake.journal import Block, Damage
     from mdcapture.lake.manifest import Contract, State
 
 __all__ = ["compact", "finish", "recover", "remove_leftovers", "seal"]
@@ -210,38 +210,45 @@ def _seal_segments(root: Path, manifest: Manifest, through: int) -> None:
         for number in [number for number in found if number <= manifest.sealed_segment]:
             found.pop(number).unlink()
         waiting = deque((number, path) for number, path in found.items() if number <= through)
-        while waiting:
-            for path in _seal_some(root, manifest, waiting):
+        is_end = through == sys.maxsize
+        while waiting or (manifest.damage and is_end):
+            for path in _seal_some(root, manifest, waiting, is_end=is_end):
                 path.unlink()
         sync_folder(folder)
 
 
-def _seal_some(root: Path, manifest: Manifest, waiting: deque[tuple[int, Path]]) -> list[Path]:
-    """Seal segments in one pass, as many as its parts take; these are taken from those that wait, and returned."""
-    decoder = _decoder(manifest)
+def _seal_some(root: Path, manifest: Manifest, waiting: deque[tuple[int, Path]], *, is_end: bool) -> list[Path]:
+    """Seal segments in one pass, as many as its parts take; these are taken from those that wait, and returned.
+
+    After those that wait may come others, unless they are the journal's end.
+    """
+    decoder = Decoder.after(manifest)
     sealed: list[Path] = []
     with Parts(root, manifest) as parts:
         while waiting and not parts.are_full:
             number, path = waiting.popleft()
-            missing = [Damage(0, 0, torn=False)] if number > manifest.sealed_segment + 1 else []
+            missing = [MISSING] if number > manifest.sealed_segment + 1 else []
             for blocks in _pieces(chain(missing, read_blocks(path.read_bytes()))):
                 decoder.take(blocks)
                 parts.add(decoder.drain())
             manifest.sealed_segment = number
             sealed.append(path)
+        if is_end and not waiting:
+            decoder.end()
+            parts.add(decoder.drain())
         _conclude(manifest, decoder, parts)
     write_manifest(root, manifest)
     return sealed
 
 
 def _pieces(blocks: Iterable[Block | Damage]) -> Iterator[list[Block | Damage]]:
-    """Blocks in pieces that are decoded at once; none ends in a damage, which must see what follows it."""
+    """Blocks in pieces that are decoded at once."""
     piece: list[Block | Damage] = []
     messages = 0
     for block in blocks:
         piece.append(block)
         messages += len(block.records) if isinstance(block, MessageBlock) else 0
-        if messages >= _PIECE_MESSAGES and isinstance(block, MessageBlock):
+        if messages >= _PIECE_MESSAGES:
             yield piece
             piece, messages = [], 0
     if piece:
@@ -258,7 +265,7 @@ def _tell_of_crash(root: Path, manifest: Manifest) -> None:
             last_ns[file.table, file.contract_id] = file.last_recv_ns
     noticed_ns = max((file.last_recv_ns for file in manifest.files), default=manifest.created_ns)
     detail = "whoever wrote this session died: what came after this message was not kept"
-    decoder = _decoder(manifest)
+    decoder = Decoder.after(manifest)
     decoder.take(
         IncidentBlock(manifest.next_seq, noticed_ns, Incident(IncidentKind.CRASHED, *which, from_ns, None, detail))
         for which, from_ns in last_ns.items()
@@ -274,19 +281,12 @@ def _wanted(manifest: Manifest) -> list[tuple[str, Contract]]:
     return [(stream, one) for one in manifest.contracts for stream in STREAMS if manifest.config.get(stream)]
 
 
-def _decoder(manifest: Manifest) -> Decoder:
-    """A decoder of what follows the session's last sealed segment."""
-    decoder = Decoder({contract.contract_id: contract for contract in manifest.contracts}, manifest.quote_state)
-    decoder.next_seq = manifest.next_seq
-    decoder.last_recv_ns = manifest.end_ns or manifest.created_ns
-    return decoder
-
-
 def _conclude(manifest: Manifest, decoder: Decoder, parts: Parts) -> None:
     """Publish what was decoded, and let the manifest name and count it."""
     manifest.files += parts.publish()
     manifest.next_seq = decoder.next_seq
     manifest.quote_state = decoder.quote_state
+    manifest.damage = decoder.damage
     for total, more in (
         (manifest.counts, decoder.counts),
         (manifest.implausible, decoder.implausible),

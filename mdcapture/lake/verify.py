@@ -198,6 +198,7 @@ def _content(parquet: pq.ParquetFile, manifest: Manifest, file: SealedFile) -> I
     ordered = True
     for group in range(parquet.num_row_groups):
         table = parquet.read_row_group(group)
+        table.validate(full=True)
         keys = _keys(table)
         ordered &= _in_order(keys if before is None else np.concatenate([before, keys]))
         before = keys[-1:]

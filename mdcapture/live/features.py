@@ -22,6 +22,7 @@ import polars as pl
 
 from mdcapture.config import parse_duration
 from mdcapture.errors import UsageError
+from mdcapture.lake.manifest import contracts_named
 from mdcapture.lake.schema import DomType, Stream
 from mdcapture.live.pieces import in_pieces
 from mdcapture.metrics.book import book_snapshots, entry_fault
@@ -99,7 +100,7 @@ def features(
         metrics: Names of `FEATURES`, or features of your own by name.
         labels: Horizons ("5s", or nanoseconds): the log return of the mid from the moment to so long after it, null
             where the data ends before that, or a gap lies between.
-        contract_id: One contract; without it, all.
+        contract_id: A contract's id, name or root; without it, all.
         levels: How many levels of the book there are for features of your own.
         piece_rows: How many rows of a stream are held in memory at a time.
 
@@ -114,9 +115,8 @@ def features(
     wanted = {name: _known(name) for name in metrics} if not isinstance(metrics, Mapping) else dict(metrics)
     moments = every if isinstance(every, pl.DataFrame) else _duration_ns(every)
     horizons_ns = [_duration_ns(label) for label in labels]
-    contracts = [one for one in session.contracts if contract_id in (None, one.contract_id)]
-    if not contracts and contract_id is not None:
-        session.quotes(contract_id)  # says which there are
+    known = session.contracts
+    contracts = known if contract_id is None else contracts_named(known, contract_id)
     tables = [
         _of_contract(_Reader(session, one.contract_id, one.tick_size, levels, piece_rows), moments, wanted, horizons_ns)
         for one in contracts

@@ -245,6 +245,9 @@ class LiveMetrics:
 
     def _new_set(self, contract_id: str) -> _Set:
         estimators = {name: make() for name, make in self._make.items()}
+        for name, one in estimators.items():
+            if not isinstance(one, Estimator):
+                raise UsageError(f"{name} is no Estimator: let its class be one of mdcapture.live.estimators.Estimator")
         return _Set(contract_id, estimators, Book(tick_size=self._tick_sizes.get(contract_id)))
 
 

@@ -16,6 +16,7 @@ import heapq
 import math
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -24,13 +25,15 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 import polars as pl
 
 from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent, SessionStart, TradeEvent
-from mdcapture.errors import UsageError
+from mdcapture.errors import NotFoundError, UsageError
+from mdcapture.gateway.instruments import parse_id
 from mdcapture.gateway.tape import read_data
+from mdcapture.lake.manifest import Contract, contracts_named
 from mdcapture.lake.schema import GAP_KINDS, ORDER, Incident
 from mdcapture.live.pieces import in_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 
     from mdcapture.session import Session
 
@@ -53,7 +56,7 @@ class Replay:
 
     Args:
         sources: Sessions of a lake, and paths of tapes; several are merged by receive time.
-        contracts: These alone; without them, all.
+        contracts: These alone, by id, name or root; without them, all.
         from_ns: Begin with the first message received at this time or later (ns UTC).
         to_ns: End with the last one received before this time (ns UTC).
         speed: Market seconds in a second; infinite (the default) does not wait at all.
@@ -64,6 +67,7 @@ class Replay:
 
     Raises:
         UsageError: There is no source, or the speed is not positive.
+        NotFoundError: There is no such contract; of a tape that is known, and raised, at its end.
 
     Example:
         ```python
@@ -89,7 +93,12 @@ class Replay:
         if not speed > 0:
             raise UsageError(f"speed must be positive, not {speed}")
         self._sources = sources
-        self._selection = _Selection(frozenset(contracts), from_ns, to_ns)
+        self._selection = _Selection(_Named(contracts), from_ns, to_ns)
+        if contracts:
+            sessions = [source for source in sources if not isinstance(source, str | Path)]
+            self._selection.contracts.learn(each for session in sessions for each in session.contracts)
+            if len(sessions) == len(sources):
+                self._selection.contracts.check()
         self._speed = speed
         self._pace = pace
         self._clock = clock
@@ -159,7 +168,9 @@ class Replay:
 
     def _items(self) -> Iterator[Item]:
         streams = [_opened(source, self._selection) for source in self._sources]
-        return (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
+        yield from (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
+        if self._selection.to_ns is None:  # otherwise a tape may go on
+            self._selection.contracts.check()
 
 
 class _Pace:
@@ -180,15 +191,40 @@ class _Pace:
         return (at_ns - from_ns) / 1e9 / self._speed - (now() - from_s)
 
 
-class _Selection(NamedTuple):
-    """Which contracts (none: all), and what time."""
+class _Named:
+    """The contracts that were named, or all, among those that sources turn out to have."""
 
-    contracts: frozenset[str]
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        self._known: dict[str, Contract] = {}
+        self._ids: set[str] = set()
+
+    def learn(self, contracts: Iterable[Contract]) -> None:
+        self._known |= {one.contract_id: one for one in contracts}
+        for name in self._names:
+            with suppress(NotFoundError):
+                self._ids |= {one.contract_id for one in contracts_named(self._known.values(), name)}
+
+    def check(self) -> None:
+        """Raise NotFoundError if a name is nobody's."""
+        for name in self._names:
+            contracts_named(self._known.values(), name)
+
+    def __contains__(self, contract_id: str) -> bool:
+        if not self._names:
+            return True
+        if contract_id and contract_id not in self._known:  # a tape's
+            listing = parse_id(contract_id)
+            self.learn([Contract(contract_id=contract_id) if listing is None else listing.contract])
+        return contract_id in self._ids
+
+
+class _Selection(NamedTuple):
+    """Which contracts, and what time."""
+
+    contracts: _Named
     from_ns: int | None
     to_ns: int | None
-
-    def has_contract(self, contract_id: str) -> bool:
-        return not self.contracts or contract_id in self.contracts
 
     def is_before(self, at_ns: int) -> bool:
         return self.from_ns is not None and at_ns < self.from_ns
@@ -208,10 +244,10 @@ def _opened(source: Session | Path | str, selection: _Selection) -> Iterator[Tim
 
 
 def _session(session: Session, selection: _Selection) -> Iterator[Timed]:
-    contracts = [one.contract_id for one in session.contracts if selection.has_contract(one.contract_id)]
+    contracts = [one.contract_id for one in session.contracts if one.contract_id in selection.contracts]
     tables = ((session.quotes, QuoteEvent), (session.trades, TradeEvent), (session.depth, DepthEvent))
     frames = [(table(contract_id), kind) for contract_id in contracts for table, kind in tables]
-    if selection.has_contract(""):
+    if "" in selection.contracts:
         frames += [(table().filter(pl.col("contract_id").is_null()), kind) for table, kind in tables]
     events = heapq.merge(*(_rows(frame, kind, selection) for frame, kind in frames), key=_ORDER)
     timed: Iterator[Timed] = ((event.recv_ns, event) for event in events)
@@ -234,7 +270,7 @@ def _incidents(session: Session, selection: _Selection) -> list[Timed]:
         incident = Incident(**row)
         if incident.kind in GAP_KINDS and incident.to_ns is not None:
             at_ns = incident.to_ns
-        of_contract = incident.contract_id is None or selection.has_contract(incident.contract_id)
+        of_contract = incident.contract_id is None or incident.contract_id in selection.contracts
         if of_contract and not selection.is_before(at_ns) and not selection.is_after(at_ns):
             items.append((at_ns, incident))
     return sorted(items, key=itemgetter(0))
@@ -250,6 +286,6 @@ def _tape(tape: Path | str, selection: _Selection) -> Iterator[Timed]:
         for event in decoder.decode(next_seq, [at_ns for at_ns, _ in batch], [record for _, record in batch]):
             if selection.is_after(event.recv_ns):
                 return
-            if not selection.is_before(event.recv_ns) and selection.has_contract(event.contract_id):
+            if not selection.is_before(event.recv_ns) and event.contract_id in selection.contracts:
                 yield event.recv_ns, event
         next_seq += len(batch)

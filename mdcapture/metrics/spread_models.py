@@ -137,9 +137,13 @@ def _numbers(stretch: ArrayLike | None) -> NDArray[np.int64] | None:
 
 
 def _error(fit: Fit, gradient: list[float]) -> float:
-    """The standard error of a function of the coefficients, by its gradient."""
+    """The standard error of a function of the coefficients, by its gradient; NaN if its variance is below 0."""
     slope = np.asarray(gradient)
-    return float(np.sqrt(slope @ fit.covariance @ slope))
+    return _root(float(slope @ fit.covariance @ slope))
+
+
+def _root(variance: float) -> float:
+    return math.sqrt(variance) if variance >= 0 else math.nan
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -308,7 +312,7 @@ def quote_implied_volatility(components: MadhavanRichardsonRoomans, trades: floa
         components: What `madhavan_richardson_roomans` found.
         trades: The number of trades in the period asked for.
     """
-    return math.sqrt(trades * (components.flow_variance + components.news_variance))
+    return _root(trades * (components.flow_variance + components.news_variance))
 
 
 def spread_components(

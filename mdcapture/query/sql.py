@@ -124,7 +124,7 @@ class Database:
 
         Returns:
             A relation. Where a session is running it holds its rows in memory, all of one moment; else it is computed
-            when it is read.
+            when it is read, from files that are gone where a session was pruned since.
 
         Raises:
             UsageError: The query is wrong; the message is DuckDB's.
@@ -181,8 +181,9 @@ class Database:
             raise UsageError(str(error)) from error
 
     def _snapshots(self) -> list[Snapshot]:
-        ids = self._catalog.session_ids() if self._session_ids is None else self._session_ids
-        return self._catalog.snapshots(ids)
+        if self._session_ids is None:
+            return self._catalog.snapshots(self._catalog.session_ids(), named=False)
+        return self._catalog.snapshots(self._session_ids)
 
 
 def _batches(first: pa.RecordBatch | None, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

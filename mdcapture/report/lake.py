@@ -16,7 +16,7 @@ from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.compare import history
 from mdcapture.analysis.coverage import coverage
 from mdcapture.analysis.hours import known_zone
-from mdcapture.analysis.result import shown
+from mdcapture.analysis.result import counted, shown
 from mdcapture.charts.drawing import UTC
 from mdcapture.charts.sessions import coverage_calendar, over_sessions
 from mdcapture.errors import NotFoundError
@@ -98,7 +98,8 @@ def lake_report(
         Section("How this page was made", made(command)),
     ]
     first, last = _day(known.days["day"].min()), _day(known.days["day"].max())
-    heading = f"<h1>{escape(str(lake.path))}</h1><p>{len(known.sessions)} sessions, trading days {first} to {last}</p>"
+    number = counted(len(known.sessions), "session")
+    heading = f"<h1>{escape(str(lake.path))}</h1><p>{number}, trading days {first} to {last}</p>"
     return document(str(lake.path), heading, sections, charts)
 
 
@@ -159,12 +160,14 @@ def _story(known: _Known) -> str:
     size = sum(file.bytes for one in known.sessions for file in one.manifest.files)
     open_s, captured_s = (float(known.days[name].sum()) for name in ("open_s", "captured_s"))
     gaps = int(known.days["gaps"].sum())
+    lost = f"data can be missing in {counted(gaps, 'place')}" if gaps else "no gap was noted"
+    sessions = counted(len(known.sessions), "session")
     share = f"{100 * captured_s / open_s:.3g} %" if open_s else "none"
     return (
-        f"<p>{len(known.sessions):,} sessions of {known.days['contract'].n_unique()} contracts hold "
+        f"<p>{sessions} of {counted(known.days['contract'].n_unique(), 'contract')} hold "
         f"{counts['messages']:,} messages: {rows:,} rows and {counts['rejects']:,} rejects, "
         f"{size / _MEGA:,.1f} MB on disk. From the first trading day to the last, {share} of all market hours were "
-        f"captured; {f'data can be missing in {gaps:,} places' if gaps else 'no gap was noted'}.</p>"
+        f"captured; {lost}.</p>"
     )
 
 

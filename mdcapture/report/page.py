@@ -13,7 +13,7 @@ import polars as pl
 from mdcapture.analysis.analyze import extracts, figures
 from mdcapture.analysis.catalogue import GROUPS, METRICS
 from mdcapture.analysis.pictures import PICTURES, draw
-from mdcapture.analysis.result import shown
+from mdcapture.analysis.result import counted, shown
 from mdcapture.charts.drawing import UTC
 from mdcapture.report.document import Drawn, Section, definitions, document, drawn, made, moment, places, table
 from mdcapture.report.story import datum, story
@@ -167,4 +167,6 @@ def _incidents(session: Session) -> str:
     names = ("from", "to", "what", "stream", "contract", "detail")
     listed = table(names, cells)
     more = f"<p>Only the first {_INCIDENTS} are listed.</p>" if rows.height > _INCIDENTS else ""
-    return f"<details open><summary>{min(rows.height, _INCIDENTS)} incidents</summary>{listed}{more}</details>"
+    return (
+        f"<details open><summary>{counted(min(rows.height, _INCIDENTS), 'incident')}</summary>{listed}{more}</details>"
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from mdcapture.analysis.result import shown
+from mdcapture.analysis.result import counted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _SENTENCES: Final = """
 In {duration_s:time} there came {messages} messages, {messages_per_s} a second; the longest silence was
 {longest_silence_s} s.
 
-Data can be missing in {gaps} places, {gap_s} s together: {coverage:percent} of the time is covered.
+Data can be missing in {gaps:places}, {gap_s} s together: {coverage:percent} of the time is covered.
 
 It opened at {open}, went as high as {high} and as low as {low}, and closed at {close}.
 
@@ -82,6 +82,8 @@ def _written(figure: Mapping[str, Any], form: str) -> str:
     value = figure["value"]
     if form == "percent":
         return f"{100 * value:.3g} %"
+    if form == "places":
+        return counted(round(value), "place")
     if form == "time":
         return " ".join(_clock(value))
     return shown(value, figure["error"])

@@ -27,6 +27,7 @@ from mdcapture.analysis.result import COLUMNS, shown
 from mdcapture.errors import NotFoundError, UsageError
 from mdcapture.interop.importing import import_tape
 from mdcapture.lake.manifest import Contract
+from mdcapture.lake.schema import Incident, IncidentKind
 from mdcapture.session import open_lake
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_a_figure_is_what_sql_says(session: Session, analysis: Analysis, metric:
     contract = session.contracts[0].contract_id
     asked = query if "$contract" in query else f"{query} where contract_id = $contract"
     values = {"contract": contract} | ({"end": session.end_ns} if "$end" in asked else {})
-    assert analysis.value(metric) == pytest.approx(session.sql(asked, values).fetchall()[0][0], rel=1e-9)
+    assert analysis.value(metric, contract) == pytest.approx(session.sql(asked, values).fetchall()[0][0], rel=1e-9)
 
 
 def test_the_es_hour_has_the_figures_that_the_documentation_of_the_metrics_has(shared: Path, tmp_path: Path):
@@ -146,8 +147,8 @@ def test_parts_of_a_session_add_up(session: Session, analysis: Analysis):
     middle = session.start_ns + 300 * S
     before, after = session.analyze(end=middle), session.analyze(start=middle)
     for metric in ("trades", "volume", "delta", "messages", "duration_s"):
-        whole = analysis.value(metric)
-        assert before.value(metric) + after.value(metric) == pytest.approx(whole)  # type: ignore[operator]
+        parts = [part.value(metric, "ES") for part in (before, after)]
+        assert sum(parts) == pytest.approx(analysis.value(metric, "ES"))  # type: ignore[arg-type]
 
 
 def test_intervals_add_up_and_are_the_same_as_parts(session: Session, analysis: Analysis):
@@ -158,7 +159,7 @@ def test_intervals_add_up_and_are_the_same_as_parts(session: Session, analysis: 
     own = every.frame().filter(pl.col("contract_id") == contract, pl.col("other_id").is_null())
     for metric in ("trades", "volume", "delta", "duration_s"):
         total = own.filter(pl.col("metric") == metric)["value"].sum()
-        assert total == pytest.approx(analysis.value(metric))
+        assert total == pytest.approx(analysis.value(metric, contract))
     second = session.analyze([contract], start=starts[1], end=starts[2])
     interval = own.filter(pl.col("start_ns") == starts[1])
     named = dict(interval.select("metric", "value").rows())
@@ -192,6 +193,22 @@ def test_an_unknown_contract_or_metric_is_named(session: Session, analysis: Anal
         analysis.only(["vwapp"])
 
 
+def test_a_figure_is_asked_for_by_its_name_and_that_of_its_contract(session: Session, analysis: Analysis):
+    rows = {row["contract_id"]: row["value"] for row in analysis.frame().filter(metric="volume").to_dicts()}
+    for contract in session.contracts:
+        for name in (contract.contract_id, contract.name, contract.name[:-2]):
+            assert analysis.value("volume", name) == rows[contract.contract_id]
+    assert session.analyze(["ES"]).value("volume") == analysis.value("volume", "ESH6")
+    (pair,) = analysis.frame().filter(metric="correlation_1s")["value"]
+    assert {analysis.value("correlation_1s", name) for name in (None, "ES", "MNQ")} == {pair}
+    with pytest.raises(UsageError, match="did you mean effective_spread_bps"):
+        analysis.value("effective_spread_bp", "ES")
+    with pytest.raises(NotFoundError, match="no contract GC here; there are: ESH6, MNQH6"):
+        analysis.value("volume", "GC")
+    with pytest.raises(UsageError, match="several values of volume here, of ESH6, MNQH6: name one"):
+        analysis.value("volume")
+
+
 def test_no_figure_reaches_across_a_gap_and_the_gap_is_told(tmp_path: Path):
     session = markets.broken(tmp_path)
     analysis = session.analyze()
@@ -199,10 +216,25 @@ def test_no_figure_reaches_across_a_gap_and_the_gap_is_told(tmp_path: Path):
     assert analysis.value("gap_s") == pytest.approx(20)
     assert analysis.value("coverage") == pytest.approx(1 - 20 / analysis.value("duration_s"))  # type: ignore[operator]
     assert analysis.value("longest_silence_s") == pytest.approx(0.5)
-    assert any("1 gaps, 20.000 s" in reason for reason in analysis.left_out)
+    assert any("1 gap, 20.000 s" in reason for reason in analysis.left_out)
     quotes = session.quotes().collect()
     moves = quotes.select(pl.col("recv_ns").diff().max() / 1e9).item()
     assert moves == pytest.approx(20.5), "the data do have the hole"
+
+
+def test_gaps_of_several_streams_at_once_are_one(tmp_path: Path):
+    streams = {"quotes": (1000, 3000), "trades": (1200, 3100), "depth": (3100, 3200)}
+    with lake_builder.recording(tmp_path) as recording:
+        recording.receive(lake_builder.trade())
+        begin_ns = recording.now_ns
+        for stream, (from_ms, to_ms) in [*streams.items(), ("quotes", (4000, 4500))]:
+            times = (begin_ns + milliseconds * lake_builder.MS for milliseconds in (from_ms, to_ms))
+            recording.tell(Incident(IncidentKind.GAP, stream, lake_builder.ES, *times))
+        recording.receive(lake_builder.trade(), step_ns=5 * S)
+        recording.finish()
+    analysis = open_lake(tmp_path).session().analyze()
+    assert (analysis.value("gaps"), analysis.value("gap_s")) == (2, pytest.approx(2.7))
+    assert any("2 gaps, 2.700 s" in reason for reason in analysis.left_out)
 
 
 def test_what_is_too_few_is_not_told_but_why(tmp_path: Path):

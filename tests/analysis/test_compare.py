@@ -139,7 +139,7 @@ def test_json_names_are_kept():
     compared = compare([made("a", [1.0] * 5), made("b", [2.0] * 5)])
     assert " ".join(compared.columns) == (
         "contract group metric unit a b mean_a mean_b difference low high n_a n_b "
-        "p10_a median_a p90_a p10_b median_b p90_b"
+        "p10_a median_a p90_a p10_b median_b p90_b left_out_a left_out_b note"
     )
     assert " ".join(history([made("a", [1.0])]).columns) == (
         "contract contract_id session_id day weekday start_ns end_ns group metric value error unit n"

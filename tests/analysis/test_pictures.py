@@ -18,6 +18,7 @@ from mdcapture.analysis.analyze import extracts
 from mdcapture.analysis.coverage import coverage
 from mdcapture.analysis.kinds import Kind
 from mdcapture.analysis.pictures import PICTURES, draw
+from mdcapture.charts.curves import recovery
 from mdcapture.charts.drawing import BUY, SELL, per_pixel, save, stacked, theme, wall_clock_ms
 from mdcapture.charts.price import price_and_trades
 from mdcapture.charts.sessions import coverage_calendar, distributions, over_sessions
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mdcapture.analysis.extract import Extract
+    from mdcapture.analysis.result import Analysis
     from mdcapture.session import Session
 
 
@@ -63,6 +65,36 @@ def test_a_market_can_be_drawn(parts: list[Extract], kind: Kind):
     assert "NaN" not in picture
     assert "Infinity" not in picture
     assert "ESH6" in picture
+
+
+def test_a_recovery_stays_in_its_frame_however_far_the_book_overshoots():
+    left = {"horizon_s": [0.01, 0.1, 1.0, 10.0], "left": [17.0, 1.0, 0.2, -9.0]}
+    picture = drawn(recovery(pl.DataFrame(left).with_columns(series=pl.lit("lots"), half_life_s=0.5)))
+    size = re.search(r'viewBox="0 0 (\d+) (\d+)"', picture)
+    assert size is not None
+    assert int(size[2]) < 500
+    assert "clip-path" in picture
+    assert "half-life: lots 0.5 s; below 0 is more than before, and below -0.5 it is cut off" in picture
+
+
+def test_a_recovery_tells_the_half_lives_of_the_analysis(parts: list[Extract], analysis: Analysis):
+    of = parts[0].contract.contract_id
+    halves = [analysis.value(metric, of) for metric in ("sweep_half_life_s", "widening_half_life_s")]
+    picture = drawn(draw("recovery", parts))
+    assert any(halves)
+    assert all(f" {half:.2g} s" in picture for half in halves if half is not None)
+
+
+@pytest.mark.parametrize("kind", [Kind.EPPS, Kind.LEADS])
+def test_what_compares_contracts_names_them(parts: list[Extract], kind: Kind):
+    assert "ESH6 and MNQH6: " in drawn(draw(kind, parts))
+    assert ("to the right ESH6 leads" in drawn(draw(kind, parts))) == (kind is Kind.LEADS)
+
+
+@pytest.mark.parametrize(("time_s", "written"), [(1440, False), (20, True)])
+def test_a_footprint_has_labels_where_they_fit(session: Session, time_s: int, *, written: bool):
+    picture = drawn(draw("footprint", extracts(session, ["ES"], end=START_NS + time_s * 10**9)))
+    assert bool(re.search(r">\d+x\d+<", picture)) == written
 
 
 def test_charts_below_each_other_keep_their_own_colours(parts: list[Extract], tmp_path: Path):

@@ -11,7 +11,7 @@ from fault_account import COMPRESSED
 from tapes import CONTRACT
 
 import mdcapture as md
-from mdcapture.capture.backfill import Backfill
+from mdcapture.capture.backfill import Backfill, BarSource
 from mdcapture.capture.market_hours import always, weekly
 from mdcapture.errors import RefusedError, UnreachableError
 from mdcapture.gateway.retry import RetryPolicy
@@ -52,7 +52,7 @@ def gap(from_s: float, to_s: float, stream: str = "trades") -> Incident:
 
 
 def filled(
-    gateway: Gateway, *gaps: Incident, open_spans: OpenSpans = always, pieces: int | None = None
+    gateway: BarSource, *gaps: Incident, open_spans: OpenSpans = always, pieces: int | None = None
 ) -> list[Incident]:
     """What is told of these gaps, until so many pieces have been told, or nothing more is to be expected."""
     told: list[Incident] = []
@@ -110,6 +110,15 @@ def test_gaps_of_other_streams_need_no_bars():
     gateway = Gateway()
     assert filled(gateway, gap(0, 5, "quotes"), gap(0, 5, "depth")) == []
     assert gateway.asked == []
+
+
+def test_a_bar_of_more_lots_than_a_table_holds_is_left_out():
+    async def bars(*_: object) -> Sequence[Bar]:
+        return [Bar(NOON, 1.0, 1.0, 1.0, 1.0, 2**63), Bar(NOON + S, 1.0, 1.0, 1.0, 1.0, 5)]
+
+    (told,) = filled(bars, gap(0, 2), pieces=1)
+    assert [bar.volume for bar in told.bars] == [5]
+    assert told.detail == "1 bars of 1 s, 5 lots"
 
 
 def test_a_gateway_in_trouble_is_asked_again():

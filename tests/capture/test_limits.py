@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from programs import LIMIT_S, mdcapture, simulator, start
+import unforced
+from no_files import no_files
+from programs import LIMIT_S, environment, mdcapture, simulator, start
 from tapes import CONTRACT, records, write_tape
 
 import mdcapture as md
+from mdcapture.capture.sealing import run_module
 from mdcapture.capture.trading_day import next_roll_ns
 from mdcapture.lake.manifest import read_manifest
 
@@ -171,6 +176,19 @@ def test_a_disk_that_stays_full_loses_only_what_was_not_yet_written(tape: Path, 
     assert_verified(lake)
 
 
+def test_a_disk_that_forces_nothing_costs_nothing(tape: Path, tmp_path: Path):
+    with simulator("--tape", str(tape)) as gateway:
+        options = ("--gateway", gateway["api"], "--lake", str(tmp_path), "--contract", CONTRACT, "--count", "8000")
+        command = (sys.executable, unforced.__file__, "capture", *options, "--set", "segment_s=0.3")
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "can't be forced onto the disk" in done.stderr
+    session = md.open_lake(tmp_path).session()
+    assert session.status == "sealed"
+    assert read_manifest(tmp_path, session.session_id).sealed_segment > 1
+    assert stored(session) == RECORDS[: session.counts["messages"]]
+
+
 def test_a_trading_day_that_ends_while_the_disk_is_full_ends_when_there_is_room(tape: Path, small_disk: Path):
     lake = small_disk / "lake"
     now_ns = time.time_ns()
@@ -188,6 +206,7 @@ def test_a_trading_day_that_ends_while_the_disk_is_full_ends_when_there_is_room(
             lake=str(lake),
             contracts=[CONTRACT],
             username="me",
+            calendar="weekly",
             count=22_000,
             duration_s=60,
             disk_stop_mb=0,
@@ -260,6 +279,7 @@ def test_too_much_memory_silences_handlers_and_nothing_else(tape: Path, tmp_path
             lake=str(tmp_path),
             contracts=[CONTRACT],
             username="me",
+            calendar="weekly",
             count=5000,
             memory_hard_mb=1,
             memory_check_s=0.05,
@@ -272,3 +292,40 @@ def test_too_much_memory_silences_handlers_and_nothing_else(tape: Path, tmp_path
     assert figures is not None
     assert figures.dropped > 0
     assert seen < captured.depth
+
+
+def test_without_a_free_file_handle_a_capture_goes_on(tape: Path, tmp_path: Path):
+    with simulator("--tape", str(tape)) as gateway:
+        config = md.Config(
+            gateway=gateway["api"],
+            lake=str(tmp_path),
+            contracts=[CONTRACT],
+            username="me",
+            calendar="weekly",
+            memory_check_s=0.1,
+            segment_s=0.3,
+        )
+        with md.Recorder(config, api_key="demo") as recorder:
+            recorder.start()
+            while (figures := recorder.figures()) is None or figures.messages < 500:
+                assert recorder.wait(0.01) is None
+            with no_files():
+                began_ns = figures.at_ns
+                while figures is None or figures.at_ns < began_ns + 1_500_000_000:  # each look has had its turn
+                    assert recorder.wait(0.01) is None
+                    figures = recorder.figures()
+            recorder.stop()
+            captured = recorder.wait()
+    assert captured is not None
+    assert captured.status == "sealed"
+    assert captured.messages >= figures.messages > 1000
+    assert figures.memory_mb > 0
+    assert stored(md.open_lake(tmp_path).session()) == RECORDS[: captured.messages]
+
+
+def test_a_process_that_can_not_be_started_is_trouble_and_no_error(tmp_path: Path):
+    async def run() -> str:
+        with no_files():
+            return await run_module("mdcapture.lake", "recover", str(tmp_path))
+
+    assert "no process can be started" in asyncio.run(run())

@@ -13,6 +13,7 @@ from programs import simulator
 from tapes import CONTRACT, records, write_tape
 
 import mdcapture as md
+from mdcapture.capture.health import has_ended
 from mdcapture.capture.trading_day import next_roll_ns
 
 if TYPE_CHECKING:
@@ -164,6 +165,33 @@ def test_a_run_goes_on_in_a_new_session_when_the_trading_day_ends(tmp_path: Path
     assert second.messages().select("seq").collect()["seq"][0] == 0
 
 
+def test_a_trading_day_whose_handlers_lag_behind_has_ended_all_the_same(tmp_path: Path):
+    tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
+    now_ns = time.time_ns()
+    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
+    assert roll_ns is not None
+    ahead_ns = roll_ns - now_ns - 1_500_000_000
+    released = threading.Event()
+    with simulator("--tape", str(tape), "--speed", "0.2") as gateway:
+        settings = config(gateway["api"], tmp_path / "lake", count=None)
+        with md.Recorder(settings, api_key="demo", clock=lambda: time.time_ns() + ahead_ns) as recorder:
+            recorder.on_depth(lambda _: released.wait(20))
+            recorder.start()
+            sessions: list[str] = []
+            while len(sessions) < 2:
+                assert recorder.wait(0.01) is None
+                if (figures := recorder.figures()) is not None and figures.session_id not in sessions:
+                    sessions.append(figures.session_id)
+            limit_s = time.monotonic() + 4  # well before they are waited for no longer
+            while not has_ended(tmp_path / "lake", sessions[0]):
+                assert time.monotonic() < limit_s
+                time.sleep(0.01)
+            released.set()
+            recorder.stop()
+            recorder.wait()
+    assert [session.status for session in md.open_lake(tmp_path / "lake").sessions()] == ["sealed", "sealed"]
+
+
 @pytest.mark.parametrize(
     ("now", "roll"),
     [
@@ -184,3 +212,5 @@ def test_a_trading_day_may_have_no_end():
 def test_a_time_zone_that_does_not_exist_is_named():
     with pytest.raises(md.ConfigError, match="Nowhere"):
         next_roll_ns(0, "17:00", "Nowhere")
+    with pytest.raises(md.ConfigError, match="Nowhere"):  # before anything is captured
+        md.Recorder(md.Config(contracts=["MNQ"], username="me", roll_zone="Nowhere"), api_key="demo")

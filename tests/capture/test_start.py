@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 from typing import TYPE_CHECKING
 
-from programs import LIMIT_S, mdcapture, simulator, start
+from programs import LIMIT_S, free_port, mdcapture, simulator, start
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def begun_in_vain(api: str, lake: Path, *options: str) -> subprocess.Popen[str]:

@@ -139,7 +139,7 @@ def test_a_stream_should_be_heard_from_its_completion_to_its_break():
     assert streams.pulses() == {}
 
 
-@pytest.mark.parametrize("kind", [IncidentKind.STALLED, IncidentKind.LOST])
+@pytest.mark.parametrize("kind", [IncidentKind.STALLED, IncidentKind.LOST, IncidentKind.SLEPT])
 def test_a_stream_that_is_still_subscribed_should_be_heard_in_its_gap_too(kind: IncidentKind):
     streams = subscribed(TRADES)
     streams.hear([20], [message()])
@@ -194,19 +194,34 @@ def test_records_as_the_gateway_writes_them_are_told_apart():
     assert {gap.stream: gap.to_ns for gap in gaps} == {stream: 100 + at for stream, at in first.items()}
 
 
-@pytest.mark.parametrize("step_ns", [-1000, 1000])
-def test_after_the_clock_was_set_a_gap_has_the_times_of_the_new_one(step_ns: int):
+def test_a_clock_that_is_set_forward_moves_no_message_and_no_gap():
     streams = subscribed(QUOTES, TRADES)
-    streams.hear([20_000, 20_500], [message(QUOTES), message(TRADES)])
-    now_ns = 20_600 + step_ns
-    streams.hear([now_ns - 5], [message(QUOTES)])  # stamped with the new clock already
-    streams.step(step_ns, now_ns - 10, now_ns)
-    streams.note(of(IncidentKind.DISCONNECTED, now_ns + 1))
-    gaps = streams.hear([now_ns + 50] * 2, [message(QUOTES), message(TRADES)])
-    assert sorted(spans(gaps)) == [
-        (*QUOTES, now_ns - 5, now_ns + 50),
-        (*TRADES, 20_500 + step_ns, now_ns + 50),
-    ]
+    streams.hear([20, 25], [message(QUOTES), message(TRADES)])
+    streams.note(of(IncidentKind.STALLED, 50, QUOTES))
+    assert streams.step(1000, 1060) == []
+    streams.note(of(IncidentKind.DISCONNECTED, 1070))
+    gaps = streams.hear([1090, 1095], [message(QUOTES), message(TRADES)])
+    assert spans(gaps) == [(*QUOTES, 20, 1090), (*TRADES, 25, 1095)]
+
+
+def test_after_the_clock_was_set_back_a_gap_begins_when_the_new_one_would_have_stamped_the_last_good_message():
+    streams = subscribed(TRADES)
+    streams.hear([20_500], [message(TRADES)])
+    assert streams.step(-1000, 19_600) == []
+    streams.note(of(IncidentKind.DISCONNECTED, 19_601))
+    assert spans(streams.hear([19_650], [message(TRADES)])) == [(*TRADES, 19_500, 19_650)]
+
+
+def test_a_gap_in_which_the_clock_is_set_back_is_one_on_each_clock():
+    streams = subscribed(QUOTES, TRADES)
+    streams.hear([20_500, 20_500], [message(QUOTES), message(TRADES)])
+    streams.note(of(IncidentKind.STALLED, 20_550, TRADES))
+    ended = streams.step(-1000, 19_600)
+    assert spans(ended) == [(*TRADES, 20_500, 20_600)]
+    assert streams.last_good_ns(TRADES) == 19_600
+    (gap,) = streams.hear([19_650], [message(TRADES)])
+    assert spans([gap]) == [(*TRADES, 19_600, 19_650)]
+    assert gap.detail == ended[0].detail == IncidentKind.STALLED
 
 
 Event = tuple[str, Subscription]

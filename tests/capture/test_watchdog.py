@@ -281,10 +281,13 @@ def test_a_freeze_of_one_stream_in_it_is_noticed(shared: Path):
 # Clocks.
 
 
-def looked(*readings: tuple[float, float]) -> list[tuple[str, float, float | None]]:
-    """The incidents of a watch that is asked each second, in seconds; readings are of the wall and the steady clock."""
+def looked(*readings: tuple[float, ...]) -> list[tuple[str, float, float | None]]:
+    """The incidents of a watch that is asked each second, in seconds.
+
+    Readings are of the wall clock, of the steady one, and (0 if not given) how long the machine has slept.
+    """
     watch = ClockWatch(interval_s=1, step_s=0.1, suspended_s=2)
-    found = [watch.look(round(wall_s * S), round(steady_s * S)) for wall_s, steady_s in readings]
+    found = [watch.look(*(round(each * S) for each in (*reading, 0)[:3])) for reading in readings]
     return [
         (each.kind, each.from_ns / S, each.to_ns and each.to_ns / S) for clocks in found for each in clocks.incidents
     ]
@@ -306,8 +309,20 @@ def test_a_process_that_did_not_run_says_since_when():
     assert looked((1000, 0), (1001, 1), (1022, 22), (1023, 23)) == [(IncidentKind.SUSPENDED, 1002, 1022)]
 
 
-def test_the_step_and_what_is_of_the_new_clock_are_told():
+def test_a_machine_that_slept_says_so_and_its_clock_was_not_set():
+    assert looked((1000, 0, 7), (4601, 1, 3607), (4602, 2, 3607)) == [(IncidentKind.SLEPT, 1001, 4601)]
+
+
+def test_a_clock_that_was_set_after_a_sleep_is_told_beside_it():
+    told = looked((1000, 0, 0), (4602, 1, 3600), (4603, 2, 3600))
+    assert told == [(IncidentKind.SLEPT, 1001, 4601), (IncidentKind.CLOCK_STEP, 4601, 4602)]
+
+
+def test_a_nap_is_no_incident():
+    assert looked((1000, 0, 0), (1002.5, 1, 1.5), (1003.5, 2, 1.5)) == []
+
+
+def test_by_how_much_the_clock_was_set_and_how_long_the_machine_slept_are_told():
     watch = ClockWatch(interval_s=1, step_s=0.1, suspended_s=2)
-    assert watch.look(1000 * S, 0).step_ns == 0
-    found = watch.look(4601 * S, 1 * S)
-    assert (found.step_ns, found.since_ns) == (3600 * S, 4600 * S)
+    assert watch.look(1000 * S, 0, 5 * S)[:2] == (0, 0)
+    assert watch.look(4631 * S, 1 * S, 35 * S)[:2] == (3600 * S, 30 * S)

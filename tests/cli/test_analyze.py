@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING
 
 import markets
@@ -54,7 +55,9 @@ def test_intervals_and_single_metrics(lake: Path):
 
 @pytest.mark.long
 def test_sessions_are_compared(lake: Path):
-    rows = json.loads(done(*f"compare latest latest --lake {lake} --every 8m --metric volume --json".split()))
+    result = mdcapture(*f"compare latest latest --lake {lake} --every 4m --metric volume --json".split())
+    rows = json.loads(result.stdout)
+    assert result.stderr == "8 intervals that a session's start or end cuts off: left out\n"
     assert [row["contract"] for row in rows] == ["EP", "MNQ"]
     assert all(row["difference"] == 0 and row["low"] < 0 < row["high"] for row in rows)
 
@@ -62,11 +65,34 @@ def test_sessions_are_compared(lake: Path):
 def test_days_and_times_are_compared_and_drawn(lake: Path, tmp_path: Path):
     chart = tmp_path / "volume.svg"
     asked = (
-        f"compare latest --lake {lake} --every 8m --split 2026-03-04T14:42 --metric volume --contract MNQ -o {chart}"
+        f"compare latest --lake {lake} --every 1m --split 2026-03-04T14:42 --metric volume --contract MNQ -o {chart}"
     )
     rows = json.loads(done(*asked.split(), "--json"))
-    assert [(row["a"], row["b"], row["n_a"] + row["n_b"]) for row in rows] == [("before", "after", 4)]
+    assert [(row["a"], row["b"], row["n_a"], row["n_b"]) for row in rows] == [("before", "after", 12, 12)]
     assert "before" in chart.read_text()
+
+
+def test_a_total_of_what_is_cut_off_is_not_compared_and_that_is_said(lake: Path):
+    asked = f"compare latest --lake {lake} --every 8m --split 2026-03-04T14:42 --metric volume --contract MNQ --json"
+    result = mdcapture(*asked.split())
+    assert result.returncode == 0
+    assert [(row["difference"], row["left_out_a"]) for row in json.loads(result.stdout)] == [(None, 1)]
+    assert "1 interval that a session's start or end cuts off: left out" in result.stderr
+    assert "not compared: volume: a part has only intervals that are cut off" in result.stderr
+
+
+@pytest.mark.parametrize("asked", ["history volume vwap", "analyze --every 8m --metric volume --metric vwap"])
+def test_a_table_of_figures_is_for_people(lake: Path, asked: str):
+    text = done(*asked.split(), "--lake", str(lake))
+    assert "2026-03-04 14:30:00" in text
+    assert not re.search(r"\d{15}|\.\d{5}", text)
+
+
+def test_history_says_which_sessions_have_no_value(lake: Path):
+    result = mdcapture("history", "volume", "hasbrouck_lambda", "--contract", "MNQ", "--lake", str(lake))
+    assert result.returncode == 0
+    assert "hasbrouck_lambda" not in result.stdout
+    assert re.fullmatch(r"session_\w+, MNQH6: no hasbrouck_lambda: only \d+ bars, 12 are needed\n", result.stderr)
 
 
 def test_one_metric_over_all_sessions(lake: Path, tmp_path: Path):
@@ -116,6 +142,7 @@ def test_a_report_names_the_command_that_made_it(lake: Path, tmp_path: Path):
         (("plot", "pie"), 2, "pie"),
         (("plot", "price", "-o", "chart.gif"), 2, "gif"),
         (("plot", "price", "--zone", "Mars"), 2, "Mars"),
+        (("plot", "book", "--contract", "ES", "--contract", "MNQ"), 2, "epps and leads compare"),
         (("plot", "price", "-o", "/nowhere/chart.svg"), 6, "/nowhere"),
         (("report", "-o", "/nowhere/report.html"), 6, "/nowhere"),
         (("report", "--all", "--contract", "ES"), 2, "--all"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from programs import mdcapture, simulator
+from programs import environment, mdcapture, simulator
 from tapes import CONTRACT, records, write_tape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SECRET = "canary-7f3a91"  # noqa: S105  # nobody's key
+ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
 def failed(result: object, code: int, *words: str) -> None:
@@ -39,7 +42,44 @@ def test_a_wrong_key(gateway: str, tmp_path: Path):
 
 def test_no_key(gateway: str):
     result = mdcapture("capture", "--gateway", gateway, "--contract", CONTRACT, MDCAPTURE_API_KEY="")
-    failed(result, 2, "MDCAPTURE_API_KEY")
+    failed(result, 2, "no API key", "MDCAPTURE_API_KEY_FILE")
+    assert "user name" not in result.stderr
+
+
+def test_no_user_name(gateway: str):
+    result = mdcapture("capture", "--gateway", gateway, "--contract", CONTRACT, MDCAPTURE_USERNAME="")
+    failed(result, 2, "no user name", "--username")
+    assert "key" not in result.stderr
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, 1), (0o600, 0)])
+@pytest.mark.parametrize("command", ["capture", "doctor"])
+def test_a_key_file_that_others_can_read_is_warned_of_once(
+    gateway: str, tmp_path: Path, command: str, mode: int, warned: int
+):
+    key = tmp_path / "key"
+    key.write_text("demo")
+    key.chmod(mode)
+    options = ("--contract", CONTRACT, "--duration", "0.2s", "--stats", "none") if command == "capture" else ()
+    files = {"MDCAPTURE_API_KEY": "", "MDCAPTURE_API_KEY_FILE": str(key)}
+    result = mdcapture(command, "--gateway", gateway, "--lake", str(tmp_path / "lake"), *options, **files)
+    assert result.stderr.count(f"others on this machine can read the API key in {key}") == warned
+    assert command == "doctor" or result.returncode == 0
+
+
+def test_ctrl_c_at_the_prompt_for_the_key_is_an_interruption():
+    clean = {name: value for name, value in environment().items() if name != "MDCAPTURE_API_KEY"}
+    words = [sys.executable, "-c", ON_A_TERMINAL, sys.executable, "-m", "mdcapture", "capture", "--contract", CONTRACT]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=clean) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = b""
+        while b"API key:" not in said:
+            said += process.stdout.read(1024)
+        process.stdin.write(b"\x03")
+        said += b"".join(iter(lambda: process.stdout.read(1024), b""))  # type: ignore[union-attr]
+    assert b"interrupted" in said
+    assert process.returncode == 130
 
 
 def test_an_unknown_contract(gateway: str, tmp_path: Path):
@@ -83,6 +123,21 @@ def test_a_lake_that_cannot_be_written(gateway: str, tmp_path: Path):
 )
 def test_a_bad_option(arguments: tuple[str, ...], word: str):
     failed(mdcapture(*arguments), 2, word)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("capture", "--duration", "soon"), "'--duration': 'soon' is no duration"),
+        (("config", "show", "--format", "xml"), "'--format': 'xml' is not one of 'table', 'json', 'jsonl', 'csv'"),
+        (("capture", "--log-format", "xml"), "--log-format: log_format = 'xml': expected `text` or `json`"),
+        (("capture", "--set", "segment_s=soon"), "--set: segment_s: 'soon' is no duration"),
+    ],
+)
+def test_a_refused_value_is_named_with_its_option_and_what_would_do(arguments: tuple[str, ...], says: str):
+    result = mdcapture(*arguments)
+    failed(result, 2, says)
+    assert "Value error" not in result.stderr
 
 
 def test_a_setting_from_the_environment_that_does_not_exist():

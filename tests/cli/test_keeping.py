@@ -101,6 +101,15 @@ def test_a_backup_copies_only_what_is_not_there(lake: Path, tmp_path: Path):
     assert_well(tmp_path / "copy")
 
 
+def test_a_damaged_copy_is_mended_where_it_is_to_be_read(lake: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    run(lake, "backup", str(copy))
+    flip_a_bit(copy, session_ids(lake)[1])
+    run(copy, "verify", "all", code=1)
+    assert json.loads(run(lake, "backup", str(copy), "--check", "--json").stdout)["files"] == 1
+    run(copy, "verify", "all")
+
+
 def test_a_backup_of_a_session_that_is_recorded_holds_all_that_was_written(lake: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     with recording(lake, START_NS + 5 * DAY_NS) as session:

@@ -143,13 +143,35 @@ def test_a_terminal_shows_the_columns_that_fit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    table = pa.table({f"column_{number}": ["x" * 15] for number in range(5)})
+    table = pa.table({f"column_{number}": ["x" * 15, "y"] for number in range(5)})
     shown, notes = Terminal(), io.StringIO()
     write_rows(table.column_names, table.to_batches(), "table", shown, notes=notes)
     assert "column_1" in shown.getvalue()
     assert "column_2" not in shown.getvalue()
     assert "3 more columns" in notes.getvalue()
     assert "\x1b[1m" in shown.getvalue()
+
+
+def test_a_narrow_terminal_is_told_once_what_all_rows_share(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    table = pa.table({"session_id": ["s" * 30] * 2, "nothing": [None, None], "price": [4800.25, 4800.5]})
+    shown, notes = Terminal(), io.StringIO()
+    write_rows(table.column_names, table.to_batches(), "table", shown, notes=notes)
+    assert shown.getvalue().split() == ["price", "4800.25", "4800.5"]
+    assert notes.getvalue() == f"in all rows: session_id = {'s' * 30}\n"
+
+
+def test_a_single_row_stands_upright_where_it_is_too_wide(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    table = pa.table({f"column_{number}": ["x" * 15] for number in range(5)})
+    shown, notes = Terminal(), io.StringIO()
+    write_rows(table.column_names, table.to_batches(), "table", shown, notes=notes)
+    assert [line.split() for line in shown.getvalue().splitlines()[1:]] == [
+        [f"column_{number}", "x" * 15] for number in range(5)
+    ]
+    assert not notes.getvalue()
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch):

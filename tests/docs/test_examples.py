@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ import nbformat
 import polars as pl
 import pyarrow.dataset
 import pytest
+from lake_builder import depth, quote, recording, trade
 from markets import broken
 from nbclient import NotebookClient
 from pages import ROOT
 from programs import LIMIT_S, simulator
 
 from mdcapture.demo import START_NS, synthesize
+from mdcapture.lake.schema import IncidentKind
 from mdcapture.metrics.spreads import trade_spreads
 from mdcapture.session import open_lake
 
@@ -83,7 +86,23 @@ def test_custom_metric(run: Callable[..., str], days: Path):
 
 def test_compare_days(run: Callable[..., str], days: Path):
     ids = [session.session_id for session in open_lake(days).sessions()]
-    assert "difference" in run("compare_days.py", str(days), *ids[:2])
+    named = run("compare_days.py", str(days), *ids[-2:])
+    assert "difference" in named
+    assert run("compare_days.py", str(days)) == named
+
+
+def test_compare_days_needs_two(run: Callable[..., str], tmp_path: Path):
+    synthesize(tmp_path / "one", duration_s=10, contracts=["MNQ"])
+    with pytest.raises(SystemExit, match="two sessions are compared, and here is 1"):
+        run("compare_days.py", str(tmp_path / "one"))
+
+
+def test_a_signal_is_not_judged_on_a_few_seconds(tmp_path: Path):
+    judge = runpy.run_path(str(EXAMPLES / "ofi_signal.py"))["judge"]
+    judged = judge(synthesize(tmp_path / "short", duration_s=20, contracts=["MNQ"], rate=50.0))
+    assert judged.height
+    assert judged["r2"].null_count() == judged["slope"].null_count() == judged.height
+    assert set(judged["note"]) == {"too few: fewer than 30"}
 
 
 def test_feature_model(run: Callable[..., str], days: Path):
@@ -106,6 +125,38 @@ def test_plain_duckdb_agrees_with_the_library(tmp_path: Path):
     assert found["trades"].sum() > 0
     assert found.select("trades", "lots").rows() == ours.select("trades", "lots").rows()
     assert found["effective_spread"].to_list() == pytest.approx(ours["effective_spread"].to_list())
+
+
+@pytest.fixture(scope="module")
+def bursts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sessions in which a quote, a trade and the next quote are received at one time."""
+    contract, lake = "CON.F.US.EP.H24", tmp_path_factory.mktemp("bursts")
+    for first in (4800.0, 4900.0):
+        with recording(lake, START_NS + round(first) * DAY_NS, {contract: 0.25}) as session:
+            session.note(IncidentKind.CONNECTED)
+            session.receive(depth(contract, {"type": 6, "volume": 0}))
+            for number in range(40):
+                bid = first + 0.25 * (number % 5)
+                before, after = (quote(contract, bestBid=bid, bestAsk=bid + wide) for wide in (0.25, 1.0))
+                session.receive(before, trade(contract, price=bid, side=1, volume=1 + number % 3), after)
+            session.finish()
+    return lake
+
+
+def test_the_joins_of_the_pages_give_the_effective_spread_of_analyze(bursts: Path):
+    """Also where messages share a receive time."""
+    lake = open_lake(bursts)
+    spread = lake.session().analyze().value("effective_spread")
+    assert spread == pytest.approx(0.25)
+    duck = runpy.run_path(str(EXAMPLES / "plain_duckdb.py"))["effective_spreads"](str(bursts))
+    assert duck["effective_spread"].to_list() == pytest.approx([spread])
+    shown = re.search(r"from trades t asof join .*?(?=\n  limit)", (ROOT / "docs/tutorial.md").read_text(), re.DOTALL)
+    assert shown is not None
+    mean = "select avg(2 * (1 - 2 * t.side) * (t.price - (q.best_bid + q.best_ask) / 2))"
+    assert lake.sql(f"{mean} {shown[0]}").fetchall() == [(pytest.approx(spread),)]
+    condition = "on (t.session_id, t.contract_id) = (q.session_id, q.contract_id) and t.seq > q.seq"
+    for page in ("docs/tutorial.md", "docs/reference/tables.md", "docs/engines.md"):
+        assert condition in " ".join((ROOT / page).read_text().split()), page
 
 
 def test_the_one_liners_of_other_engines(days: Path):

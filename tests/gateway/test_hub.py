@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 
 import pytest
 from fake_hub import (
@@ -22,6 +24,7 @@ from fake_hub import (
     sends,
 )
 from virtual_time import virtual_time
+from websockets.exceptions import ConnectionClosed
 
 from mdcapture.errors import RefusedError, StorageError, UnreachableError
 from mdcapture.gateway.connection import Timing
@@ -203,8 +206,52 @@ async def test_a_hub_that_pings_but_does_not_answer_is_given_up():
         await capture(server.url, listener, timing=Timing(completion_s=10), policy=RetryPolicy(first_s=1, max_s=2))
     assert len(listener.of("subscribe_failed")) == 3
     (lost,) = listener.of("disconnected")
-    assert "has not answered 3 subscriptions to trades" in lost.detail
+    assert "the hub has not answered 3 subscriptions to trades" in lost.detail
     assert lost.to_ns == (10 + 1 + 10 + 2 + 10) * S
+
+
+@virtual_time
+async def test_a_hub_that_never_answers_one_subscription_is_given_up_for_it_ever_less_often():
+    async def script(call: Call) -> None:
+        if call.target == "SubscribeContractQuotes":
+            await call.complete()
+            with contextlib.suppress(ConnectionClosed):
+                await call.ping_for(40_000)
+
+    listener = Listener()
+    async with FakeHub(lambda call: aside(script(call))) as server:
+        task = asyncio.create_task(
+            capture(server.url, listener, wanted=(QUOTES, TRADES), timing=Timing(completion_s=10))
+        )
+        await asyncio.sleep(10_000)
+        listener.hub.stop()
+        await task
+        lasted_s = [after - before for before, after in itertools.pairwise(server.tried_s)]
+    told = [each.detail.split(":")[0] for each in listener.of("disconnected")]
+    assert told == [f"the hub has not answered {times} subscriptions to trades" for times in (3, 9, 27, 81)]
+    assert all(after > 2 * before for before, after in itertools.pairwise(lasted_s))
+
+
+@virtual_time
+async def test_a_hub_that_has_answered_again_gets_no_more_patience_than_at_first():
+    async def script(call: Call) -> None:
+        if call.target == "SubscribeContractQuotes" or call.number == 2:
+            await call.complete()
+        with contextlib.suppress(ConnectionClosed):
+            await call.ping_for(100)
+
+    listener = Listener(lambda it: len(it.of("disconnected")) == 3)
+    async with FakeHub(lambda call: aside(script(call))) as server:
+        task = asyncio.create_task(
+            capture(server.url, listener, wanted=(QUOTES, TRADES), timing=Timing(completion_s=10))
+        )
+        await asyncio.sleep(60)
+        assert len(listener.of("subscribed")) == 3
+        listener.hub.reconnect("for once")
+        await task
+    details = [each.detail for each in listener.of("disconnected")]
+    assert details[1] == "for once"
+    assert all("has not answered 3 subscriptions" in detail for detail in details[::2])
 
 
 @virtual_time
@@ -311,11 +358,38 @@ async def test_a_login_that_is_refused_later_may_be_accepted_again():
         assert server.tried_s == [0, 1, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
+@virtual_time
+async def test_whatever_is_answered_once_a_connection_stood_may_be_maintenance(status: int):
+    async def script(call: Call) -> None:
+        if call.number == 1:
+            call.hub.statuses = [(status, {})] * 3
+            await says_close(call)
+        else:
+            await call.complete()
+
+    listener = Listener(lambda it: it.of("subscribed"))
+    async with FakeHub(script) as server:
+        await capture(server.url, listener)
+        assert len(server.paths) == 5
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@virtual_time
+async def test_a_request_that_makes_no_sense_is_final_at_the_start(status: int):
+    async with FakeHub(statuses=[(status, {})]) as server:
+        with pytest.raises(RefusedError, match="can't make sense"):
+            await capture(server.url, Listener())
+        assert len(server.paths) == 1
+
+
 @pytest.mark.parametrize(
-    ("status", "header", "next_s"), [(429, "7", 7), (503, "7", 7), (500, "soon", 1), (502, None, 1)]
+    ("status", "header", "next_s"), [(429, "7", 7), (503, "7", 7), (503, "3600", 300), (500, "soon", 1), (502, None, 1)]
 )
 @virtual_time
-async def test_a_gateway_in_trouble_is_left_alone_for_as_long_as_it_asks(status: int, header: str | None, next_s: int):
+async def test_a_gateway_in_trouble_is_left_alone_for_as_long_as_it_asks_within_reason(
+    status: int, header: str | None, next_s: int
+):
     listener = Listener(lambda it: it.of("subscribed"))
     headers = {} if header is None else {"Retry-After": header}
     async with FakeHub(statuses=[(status, headers)]) as server:

@@ -90,6 +90,14 @@ def trades_of(session: md.Session) -> NDArray[np.int64]:
     return session.trades().select("exch_ns", "recv_ns", ticks, "volume", "side").collect().to_numpy().astype(np.int64)
 
 
+def to_nautilus(lake: Path, catalog: Path, session: str = "latest") -> subprocess.CompletedProcess[str]:
+    """Export a session by the interpreter that has NautilusTrader."""
+    python = interpreter("nautilus")
+    command = ["-m", "mdcapture", "export", session, "--lake", str(lake), "--format", "nautilus", "-o", str(catalog)]
+    environ = environment() | {"PYTHONPATH": str(HERE.parent.parent)}
+    return subprocess.run([python, *command], check=False, env=environ, capture_output=True, text=True)
+
+
 # By their own readers.
 
 
@@ -116,11 +124,9 @@ def test_hftbacktest_reads_one_day_after_the_other(tmp_path: Path):
 
 
 def test_nautilus_sees_the_same_book_quotes_and_trades(lake: Path, session: md.Session, tmp_path: Path):
-    python = interpreter("nautilus")
-    command = ["-m", "mdcapture", "export", "latest", "--lake", str(lake), "--format", "nautilus"]
-    environ = environment() | {"PYTHONPATH": str(HERE.parent.parent)}
-    subprocess.run([python, *command, "-o", str(tmp_path / "catalog")], check=True, env=environ, capture_output=True)
-    seen = run(python, "read_by_nautilus.py", tmp_path / "catalog")
+    exported = to_nautilus(lake, tmp_path / "catalog")
+    assert exported.returncode == 0, exported.stderr
+    seen = run(interpreter("nautilus"), "read_by_nautilus.py", tmp_path / "catalog")
     book = book_of(session).filter(pl.col("kind") != "unknown")
     last = np.append(np.diff(seen.times) > 0, True)
     assert_same_books(seen.times[last], seen.books[last], book)
@@ -133,6 +139,21 @@ def test_nautilus_sees_the_same_book_quotes_and_trades(lake: Path, session: md.S
     moved = book.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in top))
     assert set(moved["recv_ns"]) <= set(quotes["recv_ns"])
     assert seen.instrument.tolist() == ["0.25", "50", "2024-04-01 00:00:00+00:00"]
+
+
+def test_a_catalog_takes_no_two_sessions_of_one_time(tmp_path: Path):
+    for name, count in (("one", 300), ("two", 400)):
+        import_tape(str(write_tape(tmp_path / name, records(count))), tmp_path / "lake")
+    refused = to_nautilus(tmp_path / "lake", tmp_path / "catalog", "all")
+    assert refused.returncode == 2, refused.stderr
+    assert "the catalog does not take this session beside the others" in refused.stderr
+
+
+def test_nautilus_wants_to_know_what_a_tick_is_worth(tmp_path: Path):
+    record(tmp_path / "lake", trade("CON.F.US.XYZ.H24"))
+    refused = to_nautilus(tmp_path / "lake", tmp_path / "catalog")
+    assert refused.returncode == 2, refused.stderr
+    assert "what a tick of CON.F.US.XYZ.H24 is and is worth is not known" in refused.stderr
 
 
 def test_dbn_holds_the_same_book_and_trades(session: md.Session, tmp_path: Path):

@@ -170,6 +170,6 @@ def test_what_makes_no_sense_is_said(root: Path, arguments: tuple[str, ...], sai
 def test_a_cluster_that_is_not_there_is_said():
     with (
         pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"),
-        dask_workers("tcp://127.0.0.1:9"),
+        dask_workers("tcp://127.0.0.1:9", connect_s=0.1),
     ):
         pass

@@ -247,7 +247,7 @@ def test_a_session_of_another_lake_is_left_alone(postgres: Server, tmp_path: Pat
     record(tmp_path / "two", trade(volume=7), start_ns=START_NS + 1)
     other = record(tmp_path / "two", trade(volume=8), start_ns=START_NS + 10**10)
     bring(tmp_path / "one", address)
-    with pytest.raises(md.UsageError, match="from another lake"):
+    with pytest.raises(md.UsageError, match="the database has a session of this name from another lake"):
         bring(tmp_path / "two", address)
     assert_same(tmp_path / "one", address, session_id)
     assert_same(tmp_path / "two", address, other)
@@ -261,16 +261,33 @@ def test_a_database_that_knows_more_of_a_session_is_left_alone(postgres: Server,
     with recording(tmp_path / "two") as session:  # as after a power failure: the last of it is gone
         session.receive(trade())
         session.finish()
-    with pytest.raises(md.DamageError, match="beyond the lake's last"):
+    with pytest.raises(md.DamageError, match="the database has messages beyond the lake's last"):
         bring(tmp_path / "two", address)
     assert postgres.psql(address, "SELECT count(*) FROM mdcapture.trades") == [["2"]]
+
+
+def test_files_that_are_not_what_the_manifest_counts_are_not_published(postgres: Server, tmp_path: Path):
+    address = postgres.database()
+    record(tmp_path, trade(), trade())
+    manifest = next(tmp_path.glob("sessions/*.json"))
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(said | {"counts": said["counts"] | {"trades": 3}}))
+    with pytest.raises(md.DamageError, match=r"the files hold \{.*\} rows, and the manifest says \{"):
+        bring(tmp_path, address)
+    assert postgres.psql(address, "SELECT count(*) FROM mdcapture.trades") == [["0"]]
+
+
+def test_a_database_without_sessions_is_no_lake(postgres: Server):
+    address = postgres.database()
+    with pytest.raises(md.NotFoundError, match="nothing was published to postgresql://"):
+        md.open_lake(address)
 
 
 def test_tables_of_another_shape_are_not_touched(postgres: Server, tmp_path: Path):
     address = postgres.database()
     record(tmp_path, trade())
     postgres.psql(address, "CREATE SCHEMA mdcapture_lake", "CREATE TABLE mdcapture_lake.trades (price text)")
-    with pytest.raises(md.UsageError, match="price is text, and should be double precision"):
+    with pytest.raises(md.UsageError, match="is not ours: its column price is text, and should be double"):
         bring(tmp_path, address)
     tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema LIKE 'mdcapture%'"
     assert postgres.psql(address, tables) == [["1"]]
@@ -294,7 +311,7 @@ def test_a_database_of_a_newer_version_is_refused(postgres: Server, tmp_path: Pa
     record(tmp_path, trade())
     bring(tmp_path, address)
     postgres.psql(address, "COMMENT ON SCHEMA mdcapture_lake IS 'mdcapture schema 99, layout 000000000000'")
-    with pytest.raises(md.UsageError, match="newer mdcapture"):
+    with pytest.raises(md.UsageError, match="this database was written by a newer mdcapture"):
         bring(tmp_path, address)
     with pytest.raises(md.UsageError, match="newer mdcapture"):
         md.open_lake(address)

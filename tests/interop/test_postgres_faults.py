@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from lake_builder import record, recording, trade
+from lake_builder import START_NS, forge, no_text, record, recording, trade
 from postgres_server import PASSWORD, Server, cutting_off
 from programs import LIMIT_S, mdcapture, simulator, start
 from test_postgres import assert_same, bring
@@ -21,6 +21,7 @@ from mdcapture.config import check_address
 from mdcapture.interop.postgres.moving import import_postgres
 from mdcapture.interop.postgres.publish import publish
 from mdcapture.lake.catalog import open_catalog
+from mdcapture.lake.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,18 @@ def test_pieces_that_were_finished_stay(postgres: Server, lake: Path):
     (brought,) = publish(catalog, ids, address, piece_messages=500)
     assert brought.rows == 2 * (4000 - int(trades))
     assert_same(lake, address, ids[0])
+
+
+def test_rows_that_the_server_does_not_take_keep_no_other_session_out(postgres: Server, tmp_path: Path):
+    """Text that is no UTF-8, as a fault of an earlier version or of the memory could leave it."""
+    bad = record(tmp_path, trade())
+    good = record(tmp_path, trade(), start_ns=START_NS + 10**12)
+    forge(tmp_path, tmp_path / read_manifest(tmp_path, bad).files_of("messages")[0].path, no_text)
+    address = postgres.database()
+    with pytest.raises(md.DamageError, match=rf"{bad}: the database does not take its rows \(.*invalid byte sequence"):
+        publish(open_catalog(tmp_path), [bad, good], address)
+    assert_same(tmp_path, address, good)
+    assert postgres.psql(address, "SELECT session_id FROM mdcapture.sessions") == [[good]]
 
 
 def test_a_publisher_that_is_killed_is_made_up_for_by_the_next(postgres: Server, lake: Path):

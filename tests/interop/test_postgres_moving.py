@@ -139,7 +139,7 @@ def test_other_databases_say_what_is_missing(postgres: Server, tmp_path: Path):
         import_postgres(address, tmp_path)
     record(tmp_path, trade(), quote(bestBid=1.0), depth(ES, {"type": 3}))
     md.open_lake(tmp_path).publish(address)
-    with pytest.raises(md.NotFoundError, match="published by mdcapture: read them with --lake"):
+    with pytest.raises(md.NotFoundError, match="its sessions were published by mdcapture: read"):
         import_postgres(address, tmp_path)
     postgres.psql(address, "CREATE TABLE trades (price float8, contract_id text)")
     with pytest.raises(md.UsageError, match="trades has no received_timestamp"):

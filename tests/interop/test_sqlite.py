@@ -10,6 +10,7 @@ import lake_builder
 import pytest
 from lake_builder import ES, depth, quote, record, recording, trade
 from programs import mdcapture
+from tapes import records, write_tape
 
 import mdcapture as md
 from mdcapture.interop.importing import import_tape
@@ -17,6 +18,7 @@ from mdcapture.interop.sqlite import import_sqlite
 from mdcapture.lake.verify import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SHARED = "received_timestamp TIMESTAMP, exchange_timestamp TIMESTAMP, contract_id TEXT"
@@ -143,6 +145,29 @@ def test_an_import_that_was_interrupted_goes_on(tmp_path: Path):
     lake = md.open_lake(tmp_path / "lake")
     assert [one.status for one in lake.sessions()] == ["recovered", "sealed"]
     assert lake.trades().collect()["volume"].to_list() == list(range(30_000))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "tape"])
+def test_what_is_being_imported_is_not_imported_beside_it(tmp_path: Path, kind: str):
+    """Whoever looks in the first moments finds nothing of it in the lake yet; another file is no matter."""
+    lake = tmp_path / "lake"
+    rows = [(TIME.format(one), EXCHANGE, ES, 1.0, one, 0, 0, None) for one in range(300)]
+    files = {
+        "sqlite": [old_file(tmp_path / f"{name}.db", trades=rows[skip:]) for skip, name in enumerate("ab")],
+        "tape": [write_tape(tmp_path / name, records(300, seed=seed)) for seed, name in enumerate("ab")],
+    }[kind]
+    bring: Callable[..., object] = {"sqlite": import_sqlite, "tape": import_tape}[kind]
+
+    def beside(_: int) -> None:
+        with pytest.raises(md.BusyError, match="is being imported by another process"):
+            bring(str(files[0]), lake)
+        bring(str(files[1]), lake)
+
+    bring(str(files[0]), lake, progress=beside)
+    assert len(md.open_lake(lake).sessions()) == 2
+    counts = [one.counts["messages"] for one in md.open_lake(lake).sessions()]
+    assert sorted(counts) == ([299, 300] if kind == "sqlite" else [300, 300])
+    assert list(lake.glob("*.lock")) == []
 
 
 @pytest.mark.parametrize(

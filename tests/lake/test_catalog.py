@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lake_builder
 import pyarrow.parquet as pq
@@ -15,12 +15,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lake_builder import ES, MS, Recording, depth, quote, record, recording, trade
 
+import mdcapture as md
 from mdcapture.errors import DamageError, NotFoundError
 from mdcapture.lake.catalog import Catalog, Snapshot, contracts_table, reread, sessions_table, snapshot
 from mdcapture.lake.columns import Decoder, arrow_schema
 from mdcapture.lake.journal import read_blocks
 from mdcapture.lake.layout import journal_folder, segment_path
+from mdcapture.lake.manifest import read_manifests, session_ids
+from mdcapture.lake.prune import prune
 from mdcapture.lake.schema import ORDER, TABLES, IncidentKind
+from mdcapture.lake.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sized
 
 OTHER = "CON.F.US.MNQ.H24"
 
@@ -119,6 +126,71 @@ def test_a_flushed_message_is_there_at_once(tmp_path: Path):
         for number in range(1, 4):
             session.receive(trade())
             assert catalog.snapshot(session.session_id).counts["trades"] == number
+
+
+class Pruning(Catalog):
+    """A lake of which a session is pruned as soon as the sessions were listed once."""
+
+    def session_ids(self) -> list[str]:
+        ids = super().session_ids()
+        if len(ids) == 4:
+            prune(self.root, ids[0])
+        return ids
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda lake: lake.sql("from trades").pl(),
+        lambda lake: lake.trades().collect(),
+        lambda lake: lake.trades(ES).collect(),
+        lambda lake: lake.trades(clean=True).collect(),
+        lambda lake: lake.sql("from sessions").pl(),
+        lambda lake: lake.sqlite().execute("select * from trades").fetchall(),
+    ],
+)
+def test_a_session_that_is_pruned_when_it_was_listed_is_left_out(tmp_path: Path, ask: Callable[[md.Lake], Sized]):
+    for second in range(4):
+        record(tmp_path, trade(), start_ns=lake_builder.START_NS + second * 1000 * MS)
+    found = ask(md.Lake(Pruning(tmp_path)))
+    assert len(found) == len(session_ids(tmp_path)) == 3
+
+
+def test_manifests_go_on_behind_a_session_that_was_pruned(tmp_path: Path):
+    ids = [record(tmp_path, start_ns=lake_builder.START_NS + second * 1000 * MS) for second in range(3)]
+    manifests = read_manifests(tmp_path)
+    assert next(manifests).session_id == ids[0]
+    prune(tmp_path, ids[1])
+    assert [one.session_id for one in manifests] == ids[2:]
+
+
+def test_a_session_that_was_asked_for_by_name_is_missed(tmp_path: Path):
+    session_id = record(tmp_path, trade())
+    session = md.open_lake(tmp_path).session(session_id)
+    prune(tmp_path, session.session_id)
+    for ask in (session.trades, session.gaps, lambda: session.sql("from trades"), session.snapshot):
+        with pytest.raises(NotFoundError, match="no session"):
+            ask()
+
+
+def test_halves_of_a_character_are_text_to_every_reader(tmp_path: Path):
+    """Of a record that 0x1e has cut in two neither half is UTF-8, though both together are."""
+    texts = ['{"name":"\u00c3', '\u00a9"}']
+
+    def check() -> None:
+        session = md.open_lake(tmp_path).session()
+        assert session.messages().collect()["payload"].to_list() == texts
+        assert session.sql("select payload from messages order by seq").fetchall() == [(one,) for one in texts]
+        assert session.sql("select reason, payload from rejects order by seq").fetchall() == [
+            ("not_utf8", one) for one in texts
+        ]
+
+    with recording(tmp_path) as session:
+        session.receive(*(one.encode("latin-1") for one in texts))
+        check()
+        session.finish()
+    check()
+    assert verify(tmp_path, session.session_id, deep=True) == []
 
 
 def test_a_torn_end_is_not_there_yet(tmp_path: Path):

@@ -12,6 +12,7 @@ from small_disk import SmallDisk
 
 from mdcapture.errors import DamageError, NotFoundError, StorageError
 from mdcapture.lake.files import make_folder
+from mdcapture.lake.journal import Damage
 from mdcapture.lake.layout import manifest_path
 from mdcapture.lake.manifest import Contract, Manifest, SealedFile, read_manifest, session_ids, write_manifest
 from mdcapture.lake.schema import SCHEMA_VERSION
@@ -43,6 +44,7 @@ FULL = Manifest(
         )
     ],
     quote_state={"": Quote(best_bid=0.1, volume=-(2**63)), "x": Quote()},
+    damage=[Damage(7, 2**40, torn=True)],
 )
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from threading import Timer
+from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import fsspec
@@ -38,15 +38,24 @@ DAY_NS = 86_400 * 10**9
 
 
 class Unreliable(MemoryFileSystem):
-    """A file system in memory that spoils so many of the files that are written."""
+    """A file system in memory that spoils so many of the files that are written.
+
+    Something can happen when the first of them is read back: everybody else waits for it.
+    """
 
     protocol = "unreliable"
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     spoil = 0
+    meanwhile: ClassVar[Callable[[], object] | None] = None
+    turn = Lock()
 
     def _open(self, path: str, mode: str = "rb", *arguments: object, **options: object) -> BinaryIO:
         cls = type(self)
+        with cls.turn:
+            if mode == "rb" and cls.meanwhile and path.endswith(".parquet"):
+                act, cls.meanwhile = cls.meanwhile, None
+                act()
         file = super()._open(path, mode, *arguments, **options)
         if mode == "wb" and cls.spoil and path.endswith(".parquet"):
             cls.spoil -= 1
@@ -195,7 +204,7 @@ def test_what_storage_spoils_is_noticed_and_sent_again(lake: Path, memory: Remot
 
 def test_storage_that_always_spoils_is_an_error_and_no_copy(lake: Path, memory: RemotePath):
     Unreliable.spoil = 1000
-    with pytest.raises(StorageError, match="is not what was sent"):
+    with pytest.raises(StorageError, match="is not what was sent there"):
         back_up(lake, memory, pauses_s=[0.0])
     assert session_ids(memory) == []
 
@@ -286,6 +295,24 @@ def test_a_part_that_is_merged_away_under_a_reader_is_looked_for_again(
         one.unlink()
     with pytest.raises(DamageError, match="missing"):
         ask(md.open_lake(s3))
+
+
+def test_what_was_sent_and_then_merged_away_does_not_stay(tmp_path: Path, memory: RemotePath):
+    """Sealing goes on while some of many files are sent: the next attempt knows these no more."""
+    with recording(tmp_path) as session:
+
+        def go_on() -> None:
+            session.receive(*(trade(f"CON.F.US.EP.{number}") for number in range(10)))
+            session.seal()
+
+        go_on()
+        before = {file.path for file in read_manifest(tmp_path, session.session_id).files}
+        Unreliable.meanwhile = go_on
+        assert back_up(tmp_path, memory).problems == []
+        names = {file.path for file in read_manifest(tmp_path, session.session_id).files}
+        assert names.isdisjoint(before)
+        assert {str(path.relative_to(memory)) for path in memory.rglob("*.parquet")} == names
+        session.finish()
 
 
 def test_what_object_storage_has_may_be_pruned(lake: Path, memory: RemotePath):

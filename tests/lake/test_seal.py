@@ -18,6 +18,7 @@ from lake_builder import ES, MS, START_NS, quote, recording, trade
 from small_disk import SmallDisk
 
 from mdcapture.errors import BusyError, DamageError, NotFoundError, StorageError
+from mdcapture.lake.catalog import snapshot
 from mdcapture.lake.files import make_folder
 from mdcapture.lake.journal import segments
 from mdcapture.lake.layout import journal_folder, manifest_path, segment_path
@@ -81,9 +82,7 @@ def journaled(root: Path, *roll_after: int) -> tuple[list[tuple[Any, ...]], list
     return messages, trades
 
 
-@pytest.mark.parametrize(
-    ("work", "roll_after"), [("seal", [6]), ("recover", []), ("recover", [2, 6])]
-)
+@pytest.mark.parametrize(("work", "roll_after"), [("seal", [6]), ("recover", []), ("recover", [2, 6])])
 def test_a_crash_at_any_step_of_sealing_loses_and_doubles_nothing(tmp_path: Path, work: str, roll_after: list[int]):
     messages, trades = journaled(tmp_path / "template", *roll_after)
     steps = 0
@@ -183,9 +182,31 @@ def test_segments_that_are_not_there_are_an_incident_and_a_hole(tmp_path: Path):
     assert select(tmp_path, "select seq from {messages} order by seq") == [(0,), (1,), (4,), (5,)]
     incident = select(tmp_path, "select seq, kind, from_ns, to_ns, detail from {incidents} order by seq limit 1")
     times = START_NS + 2 * MS, START_NS + 5 * MS
-    assert incident == [(2, "journal_damaged", *times, "a segment of the journal is missing")]
+    assert incident == [(2, "journal_damaged", *times, "a part of the journal is missing")]
     states = select(tmp_path, "select best_bid, best_ask from {quotes} order by seq")
     assert states == [(1.0, None), (1.0, 2.0), (1.0, None), (1.0, 2.0)]
+    assert verify(tmp_path, SESSION, deep=True) == []
+
+
+def test_a_block_that_an_interrupted_writer_wrote_twice_counts_once(tmp_path: Path):
+    """Ctrl-C between the write and the note of it: the writer can't know, and writes it again."""
+    with recording(tmp_path) as session:
+        session.receive(trade(volume=1))
+        path = segment_path(journal_folder(tmp_path, SESSION), 1)
+        before = path.stat().st_size
+        session.receive(trade(volume=2), trade(volume=3))
+        with path.open("ab") as journal:
+            journal.write(path.read_bytes()[before:])
+        session.receive(trade(volume=4))
+        assert [(row["seq"], row["volume"]) for row in snapshot(tmp_path, SESSION).tail["trades"].to_pylist()] == [
+            (0, 1),
+            (1, 2),
+            (2, 3),
+            (3, 4),
+        ]
+    recover(tmp_path)
+    assert select(tmp_path, "select seq, volume from {trades} order by seq") == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert select(tmp_path, "select kind from {incidents} where kind != 'crashed'") == []
     assert verify(tmp_path, SESSION, deep=True) == []
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from crashing import SESSION
-from lake_builder import ES, MS, START_NS, depth, quote, recording, trade
+from lake_builder import ES, MS, START_NS, depth, forge, no_text, quote, recording, trade
 
 from mdcapture.errors import NotFoundError
-from mdcapture.lake.files import make_folder, sha256_of
+from mdcapture.lake.files import make_folder
 from mdcapture.lake.layout import journal_folder, manifest_path, segment_path
 from mdcapture.lake.manifest import Contract, read_manifest, write_manifest
 from mdcapture.lake.schema import IncidentKind
@@ -66,34 +65,6 @@ def part(lake: Path, table: str, contract_id: str | None = ES) -> Path:
 
 def kinds(problems: list[Problem]) -> set[str]:
     return {problem.kind.value for problem in problems}
-
-
-def forge(lake: Path, path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change rows, and let the manifest believe it: only the accounts can tell."""
-    before = pq.ParquetFile(path)
-    table = change(before.read())
-    with pq.ParquetWriter(path, table.schema.remove_metadata()) as writer:
-        writer.write_table(table.replace_schema_metadata())
-        writer.add_key_value_metadata(before.metadata.metadata)
-    manifest = read_manifest(lake, SESSION)
-    relative = path.relative_to(lake).as_posix()
-    at = next(at for at, file in enumerate(manifest.files) if file.path == relative)
-    file = manifest.files[at]
-    manifest.counts[file.table] += len(table) - file.rows
-    seq, recv_ns = table["seq"].to_numpy(), table["recv_ns"].to_numpy()
-    manifest.files[at] = type(file)(
-        path=file.path,
-        table=file.table,
-        contract_id=file.contract_id,
-        rows=len(table),
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
-        first_recv_ns=int(recv_ns[0]),
-        last_recv_ns=int(recv_ns[-1]),
-        first_seq=int(seq.min()),
-        last_seq=int(seq.max()),
-    )
-    write_manifest(lake, manifest)
 
 
 def replaced(name: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:
@@ -191,6 +162,7 @@ def test_a_damaged_manifest_is_a_problem(lake: Path):
         ("trades", ES, replaced("seq", 59, 407), "another contract"),
         ("trades", ES, lambda rows: rows.drop_columns("side"), "columns are not those of trades"),
         ("quotes", ES, lambda rows: rows.take(list(range(59, -1, -1))), "not sorted"),
+        ("messages", ES, no_text, "Invalid UTF8"),
     ],
 )
 def test_what_does_not_add_up_is_found(

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import ROOT, blocks
 
 from mdcapture.capture.events import DepthEvent, Event, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.errors import UsageError
@@ -406,6 +407,27 @@ def test_metrics_are_of_each_contract_alone():
     assert (live["B"]["delta"], len(live["B"]), live["B"].recv_ns) == (5, 1, SECOND)
     with pytest.raises(UsageError, match="no event of C has come; there is A, B"):
         live["C"]
+
+
+def test_an_estimator_of_ones_own_as_the_page_has_it(market: Session):
+    """And as the metric of the same data."""
+    (block,) = (one for one in blocks(ROOT / "docs/live.md", "python") if "(Estimator[" in one)
+    names: dict[str, Any] = {"session": market}
+    exec(compile(block, "live.md", "exec"), names)  # noqa: S102  # our own page
+    largest = dict(market.trades().group_by("contract_id").agg(pl.col("volume").max()).collect().iter_rows())
+    assert largest
+    assert {one: names["live"][one]["largest"] for one in largest} == largest
+
+
+def test_what_is_no_estimator_is_refused_by_name(market: Session):
+    class Alike:
+        takes = ("trades",)
+        value = None
+
+    live = LiveMetrics({"alike": Alike})  # type: ignore[dict-item]  # what the types forbid
+    live.attach(replay := Replay(market))
+    with pytest.raises(UsageError, match=r"alike is no Estimator: .*mdcapture\.live\.estimators\.Estimator"):
+        replay.run()
 
 
 def test_a_gap_of_one_stream_or_contract_leaves_the_others_alone():

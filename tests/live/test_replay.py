@@ -14,10 +14,12 @@ from gateway.virtual_time import VirtualTimeLoop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lake_builder import ES, MS, START_NS, quote, recording, trade
+from synthetic import imported, market_tape
 from tapes import records, write_tape
 
 import mdcapture as md
 from mdcapture.errors import UsageError
+from mdcapture.gateway.instruments import parse_id
 from mdcapture.interop.importing import import_tape
 from mdcapture.lake.schema import Incident, IncidentKind
 from mdcapture.live.pieces import in_pieces
@@ -105,6 +107,18 @@ def test_contracts_are_picked(market: md.Session):
     picked = list(Replay(market, contracts=[one]))
     assert picked == [event for event in Replay(market) if event.contract_id == one]
     assert picked
+
+
+@pytest.mark.parametrize("source", ["session", "tape"])
+def test_contracts_are_picked_by_name_and_unknown_ones_refused(tmp_path: Path, source: str):
+    tape = market_tape(tmp_path / "market.ndjson")
+    played = tape if source == "tape" else imported(tape, tmp_path / "lake")
+    one = min(event.contract_id for event in Replay(tape))
+    wanted = [event for event in Replay(tape) if event.contract_id == one]
+    for name in (parse_id(one).contract.name, parse_id(one).instrument.root):  # type: ignore[union-attr]
+        assert list(Replay(played, contracts=[name])) == wanted
+    with pytest.raises(md.NotFoundError, match="there is no contract NOPE here; there are: "):
+        Replay(played, contracts=[one, "NOPE"]).run()
 
 
 def test_several_sources_are_merged_by_time(tmp_path: Path):

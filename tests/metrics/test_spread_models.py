@@ -30,6 +30,14 @@ def signs(n: int, rho: float, seed: int) -> Array:
     return np.asarray(np.where(np.cumsum(flips) % 2 == 0, 1.0, -1.0))
 
 
+def test_a_variance_below_zero_is_no_error_and_no_warning():
+    """Four trades make coefficients whose covariance is rounding alone."""
+    random = np.random.default_rng(51)
+    d = random.choice([-1.0, 1.0], 4)
+    prices = 100 + 0.25 * (d > 0) + 0.25 * np.cumsum(random.integers(-1, 2, 4) * (random.random(4) < 0.3))
+    assert math.isnan(huang_stoll(prices, d).permanent_share_se)
+
+
 def mrr_prices(d: Array, theta: float, phi: float, rho: float, *, sd: float, seed: int) -> Array:
     """Prices of the model: what is unexpected of a sign moves the efficient price, phi comes on top."""
     random = np.random.default_rng(seed)

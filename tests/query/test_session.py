@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import lake_builder
 import polars as pl
 import pytest
-from lake_builder import ES, MS, depth, quote, record, recording, trade
+from lake_builder import ES, MS, Recording, depth, quote, record, recording, trade
 
 import mdcapture as md
 from mdcapture.errors import NotFoundError
+from mdcapture.lake.manifest import Contract
 from mdcapture.lake.schema import TABLES, IncidentKind
+from mdcapture.lake.writer import open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -220,6 +222,38 @@ def test_another_process_captures_seals_and_merges_while_we_collect(tmp_path: Pa
             seen.append(len(volumes))
     assert writer.returncode == 0
     assert len(set(seen)) > 2
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_contract_is_named_by_its_name_or_its_root(tmp_path: Path, *, running: bool):
+    names = {"MNQZ6": "CON.F.US.MNQ.Z26", "MNQH7": "CON.F.US.MNQ.H27", "ESZ6": "CON.F.US.EP.Z26"}
+    known = [Contract(contract_id=one, name=name) for name, one in names.items()]
+    with open_session(tmp_path, lake_builder.START_NS, contracts=known) as held:
+        session = Recording(held, lake_builder.START_NS)
+        for volume, one in enumerate(names.values()):
+            session.receive(trade(one, volume=volume), quote(one, bestBid=1.0))
+            session.receive(quote(one, bestBid=2.0), step_ns=5 * MS)
+        session.note(IncidentKind.GAP, "trades", names["ESZ6"])
+        if not running:
+            session.finish()
+        found = md.open_lake(tmp_path).session()
+
+        def volumes(text: str) -> list[int]:
+            return found.trades(text).collect()["volume"].sort().to_list()
+
+        meant = {"MNQ": [0, 1], "MNQZ6": [0], "mnqh7": [1], names["MNQH7"]: [1], "ES": [2]}
+        assert {text: volumes(text) for text in meant} == meant
+        assert found.trades("ES", clean=True).collect().height == 1
+        assert found.quotes("MNQ").collect().height == 4
+        assert found.gaps("ES").collect()["contract_id"].to_list() == [names["ESZ6"]]
+        assert found.features(every=MS, metrics=["quotes"], contract_id="MNQ")["contract_id"].n_unique() == 2
+        assert found.export(tmp_path / "es.csv", tables=["trades"], contract_id="ES") == {"trades": 1}
+        with pytest.raises(NotFoundError, match="no contract GC here; there are: MNQZ6, MNQH7, ESZ6"):
+            found.trades("GC")
+        with pytest.raises(md.UsageError, match=r"MNQ means several contracts here: name one of .*MNQH7"):
+            found.export(tmp_path / "mnq.csv", tables=["trades"], contract_id="MNQ")
+        if running:
+            session.finish()
 
 
 def test_sql_is_of_the_session_or_of_the_lake(three_days: md.Lake):

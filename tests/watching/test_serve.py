@@ -19,7 +19,7 @@ import duckdb
 import markets
 import psutil
 import pytest
-from lake_builder import ES, recording, trade
+from lake_builder import ES, record, recording, trade
 from programs import LIMIT_S, start
 
 from mdcapture.errors import NotFoundError, UsageError
@@ -159,7 +159,7 @@ def test_a_query_that_takes_too_long_is_ended(small_lake: Path):
         async with client(small_lake, answer_s=2.5) as (url, session):
             async with session.post(url + "query", json={"query": ENDLESS}) as answer:
                 assert answer.status == 400
-                assert "took more than 2.5 s" in (await answer.json())["error"]
+                assert "the query took more than 2.5 s and was ended" in (await answer.json())["error"]
             assert asking() == []
 
     asyncio.run(run())
@@ -185,6 +185,12 @@ def test_a_query_that_takes_too_much_memory_is_ended_with_the_reason(small_lake:
             assert "Out of Memory" in (await answer.json())["error"]
 
     asyncio.run(run())
+
+
+def test_a_row_that_is_too_large_is_not_shown(address: str):
+    status, answer = ask(address, f"select repeat('x', {9 << 20}) as a")
+    assert status == 400
+    assert answer["error"].startswith("a row of the answer is too large to be shown")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +252,8 @@ def test_sealed_files_can_be_downloaded_and_nothing_else(address: str, running: 
         "/etc/passwd",
     ):
         assert fetch(f"{address}sessions/{running.session_id}/files/{path}")[0] == 404
+    _, _, body = fetch(f"{address}sessions/{running.session_id}/files/trades/part-1.parquet")
+    assert f"{running.session_id} has no file trades/part-1.parquet (any more)" in body.decode()
     assert fetch(f"{address}sessions/..%2f..%2fetc/files")[0] == 404
     assert fetch(f"{address}sessions/session_19990101_000000/files")[0] == 404
 
@@ -279,6 +287,21 @@ def test_a_report_is_made_while_one_waits_and_then_kept(tmp_path: Path):
             assert "Definitions and sources" in page
             assert policy.startswith("sandbox allow-scripts;")
             assert await report() == (page, policy)
+
+    asyncio.run(run())
+
+
+def test_a_report_that_can_t_be_made_says_why(tmp_path: Path):
+    session_id = record(tmp_path)
+
+    async def run() -> None:
+        async with client(tmp_path) as (url, session):
+            status = 200
+            while status == 200:  # it is being made
+                await asyncio.sleep(0.05)
+                async with session.get(f"{url}sessions/{session_id}/report") as answer:
+                    status, said = answer.status, await answer.text()
+            assert f"the report of {session_id} could not be made: {session_id} holds no message yet" in said
 
     asyncio.run(run())
 

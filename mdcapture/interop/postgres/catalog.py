@@ -78,8 +78,8 @@ class PostgresCatalog(Catalog):
         """
         return self.manifests([session_id])[0]
 
-    def manifests(self, session_ids: Iterable[str]) -> list[Manifest]:
-        """The manifests of sessions; errors as those of `manifest`."""
+    def manifests(self, session_ids: Iterable[str], *, named: bool = True) -> list[Manifest]:
+        """The manifests of sessions; arguments as those of `Catalog`, errors as those of `manifest`."""
         wanted = list(session_ids)
         with self._asked() as cursor:
             query = (
@@ -88,17 +88,17 @@ class PostgresCatalog(Catalog):
             texts = rows_of(cursor, query) if wanted else []
         found = {one.session_id: one for one in (msgspec.json.decode(text, type=Manifest) for (text,) in texts)}
         missing = [one for one in wanted if one not in found]
-        if missing:
+        if missing and named:
             raise NotFoundError(f"no session {missing[0]} in {self.place}: `mdcapture sessions` lists them")
-        return [msgspec.structs.replace(found[one], files=[]) for one in wanted]
+        return [msgspec.structs.replace(found[one], files=[]) for one in wanted if one in found]
 
     def snapshot(self, session_id: str) -> Snapshot:
         """A session as it is now, as far as it was published; errors as those of `manifest`."""
         return self.snapshots([session_id])[0]
 
-    def snapshots(self, session_ids: Iterable[str]) -> list[Snapshot]:
-        """Sessions as they are now; errors as those of `manifest`."""
-        return [Snapshot(manifest, empty_tail()) for manifest in self.manifests(session_ids)]
+    def snapshots(self, session_ids: Iterable[str], *, named: bool = True) -> list[Snapshot]:
+        """Sessions as they are now; arguments and errors as those of `manifests`."""
+        return [Snapshot(manifest, empty_tail()) for manifest in self.manifests(session_ids, named=named)]
 
     def _fetch(
         self, session_id: str, table: str, contract_id: str | None = None, columns: Sequence[str] | None = None

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from mdcapture.config import check_address
-from mdcapture.errors import ServerError, UsageError
+from mdcapture.errors import DamageError, ServerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adbc_driver_manager.dbapi import Connection, Cursor
 
-__all__ = ["connected", "is_postgres", "rows_of", "transaction"]
+__all__ = ["connected", "is_postgres", "rows_of", "rows_refused", "transaction"]
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _PATIENCE: Final = {
@@ -39,6 +39,8 @@ _NEXT_STEP: Final = (
     ("depend", "drop what was built on the views, and build it again afterwards"),
     ("could not extend file", "free some space there: what was not finished is undone"),
 )
+_DATA: Final = "22"
+"""An SQLSTATE that begins so is about what was sent, and not about the server."""
 _ELSE: Final = "see that the server runs and can be reached, and do it again"
 
 
@@ -85,6 +87,26 @@ def transaction(connection: Connection) -> Iterator[Cursor]:
         connection.commit()
 
 
+@contextmanager
+def rows_refused(session_id: str) -> Iterator[None]:
+    """Tell of a server that does not take the rows of a session, which keeps no other session out.
+
+    Raises:
+        DamageError: It does not take them.
+    """
+    from adbc_driver_postgresql import dbapi  # noqa: PLC0415  # an extra
+
+    try:
+        yield
+    except dbapi.Error as error:
+        if not (error.sqlstate or "").startswith(_DATA):
+            raise
+        raise DamageError(
+            f"{session_id}: the database does not take its rows ({_reason(error)}): nothing more of it was published "
+            "(`mdcapture verify` says what is damaged)"
+        ) from None
+
+
 def rows_of(cursor: Cursor, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """The rows of a query."""
     cursor.execute(query, list(parameters) or None)
@@ -117,9 +139,14 @@ def _patient(address: str) -> str:
 
 
 def _said(error: Exception) -> str:
-    """The server's reason on one line, and what to do."""
-    text = re.sub(r"^[A-Z_]+: (\[libpq\] )?(Failed to connect: )?", "", str(error))
-    text = re.split(r"\n+Query was:|\. SQLSTATE|\nCONTEXT:|\n\s+Is the server running", text)[0]
-    reason = " ".join(text.split())
+    """The server's reason, and what to do."""
+    reason = _reason(error)
     step = next((step for sign, step in _NEXT_STEP if sign in reason), _ELSE)
     return f"{reason}; {step}"
+
+
+def _reason(error: Exception) -> str:
+    """The server's reason on one line."""
+    text = re.sub(r"^[A-Z_]+: (\[libpq\] )?(Failed to connect: )?", "", str(error))
+    text = re.split(r"\n+Query was:|\. SQLSTATE|\nCONTEXT:|\n\s+Is the server running", text)[0]
+    return " ".join(text.split())

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from mdcapture.errors import DamageError, UsageError
-from mdcapture.interop.postgres.connection import connected, rows_of, transaction
+from mdcapture.interop.postgres.connection import connected, rows_of, rows_refused, transaction
 from mdcapture.interop.postgres.tables import SCHEMA, partition, prepare
 from mdcapture.lake.catalog import reread
 from mdcapture.lake.manifest import Manifest
@@ -117,7 +117,7 @@ def publish(
 
 def captured_for(catalog: Catalog, address: str) -> list[str]:
     """The sessions that were captured with this address to publish to, the oldest first."""
-    manifests = catalog.manifests(catalog.session_ids())
+    manifests = catalog.manifests(catalog.session_ids(), named=False)
     return [one.session_id for one in manifests if one.config.get("publish") == address]
 
 
@@ -147,7 +147,8 @@ def publish_session(
         return known, 0
     rows = 0
     while True:
-        piece = reread(lambda: _bring(connection, catalog, session_id, piece_messages))
+        with rows_refused(session_id):
+            piece = reread(lambda: _bring(connection, catalog, session_id, piece_messages))
         rows += piece.rows
         progress(rows)
         if piece.last:
@@ -246,6 +247,7 @@ def _published(now: Snapshot) -> Manifest:
         counts={table: count for table, count in now.counts.items() if count},
         next_seq=pc.max(waiting).as_py() + 1 if len(waiting) else now.manifest.next_seq,
         quote_state={},
+        damage=[],
     )
     text = msgspec.json.encode(manifest)
     return msgspec.json.decode(text.replace(rb"\u0000", rb"\ufffd"), type=Manifest) if rb"\u0000" in text else manifest

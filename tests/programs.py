@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mdcapture.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["LIMIT_S", "environment", "free_port", "mdcapture", "simulator", "start"]
+__all__ = ["LIMIT_S", "called", "environment", "free_port", "mdcapture", "simulator", "start"]
 
 LIMIT_S = 120
 """Far beyond what anything takes: machines are shared and slow."""
@@ -44,6 +49,25 @@ def mdcapture(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     process = start(*arguments, **more)
     output, errors = process.communicate(timeout=LIMIT_S)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def called(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for what computes: most of a short process is the import of what it computes with."""
+    answer, said = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    code: int | str | None = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(answer), redirect_stderr(said):
+        for name in set(os.environ) - (kept := environment(**more)).keys():
+            patch.delenv(name)
+        for name, value in kept.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["mdcapture", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int | None), code
+    texts = (stream.buffer.getvalue().decode() for stream in (answer, said))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, code or 0, *texts)
 
 
 @contextmanager

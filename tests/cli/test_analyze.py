@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import markets
 import pytest
-from programs import mdcapture
+from programs import called
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def done(*arguments: str) -> str:
-    result = mdcapture(*arguments)
+    result = called(*arguments)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
@@ -55,7 +55,7 @@ def test_intervals_and_single_metrics(lake: Path):
 
 @pytest.mark.long
 def test_sessions_are_compared(lake: Path):
-    result = mdcapture(*f"compare latest latest --lake {lake} --every 4m --metric volume --json".split())
+    result = called(*f"compare latest latest --lake {lake} --every 4m --metric volume --json".split())
     rows = json.loads(result.stdout)
     assert result.stderr == "8 intervals that a session's start or end cuts off: left out\n"
     assert [row["contract"] for row in rows] == ["EP", "MNQ"]
@@ -74,7 +74,7 @@ def test_days_and_times_are_compared_and_drawn(lake: Path, tmp_path: Path):
 
 def test_a_total_of_what_is_cut_off_is_not_compared_and_that_is_said(lake: Path):
     asked = f"compare latest --lake {lake} --every 8m --split 2026-03-04T14:42 --metric volume --contract MNQ --json"
-    result = mdcapture(*asked.split())
+    result = called(*asked.split())
     assert result.returncode == 0
     assert [(row["difference"], row["left_out_a"]) for row in json.loads(result.stdout)] == [(None, 1)]
     assert "1 interval that a session's start or end cuts off: left out" in result.stderr
@@ -89,7 +89,7 @@ def test_a_table_of_figures_is_for_people(lake: Path, asked: str):
 
 
 def test_history_says_which_sessions_have_no_value(lake: Path):
-    result = mdcapture("history", "volume", "hasbrouck_lambda", "--contract", "MNQ", "--lake", str(lake))
+    result = called("history", "volume", "hasbrouck_lambda", "--contract", "MNQ", "--lake", str(lake))
     assert result.returncode == 0
     assert "hasbrouck_lambda" not in result.stdout
     assert re.fullmatch(r"session_\w+, MNQH6: no hasbrouck_lambda: only \d+ bars, 12 are needed\n", result.stderr)
@@ -155,7 +155,7 @@ def test_a_report_names_the_command_that_made_it(lake: Path, tmp_path: Path):
     ],
 )
 def test_what_is_wrong_is_said(lake: Path, arguments: tuple[str, ...], code: int, word: str):
-    result = mdcapture(*arguments, "--lake", str(lake))
+    result = called(*arguments, "--lake", str(lake))
     assert result.returncode == code, result.stderr
     assert word in result.stderr
     assert "Traceback" not in result.stderr

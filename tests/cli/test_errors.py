@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from programs import environment, mdcapture, simulator
+from programs import called, environment, mdcapture, simulator
 from tapes import CONTRACT, records, write_tape
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def test_a_lake_that_cannot_be_written(gateway: str, tmp_path: Path):
     ],
 )
 def test_a_bad_option(arguments: tuple[str, ...], word: str):
-    failed(mdcapture(*arguments), 2, word)
+    failed(called(*arguments), 2, word)
 
 
 @pytest.mark.parametrize(
@@ -135,20 +135,20 @@ def test_a_bad_option(arguments: tuple[str, ...], word: str):
     ],
 )
 def test_a_refused_value_is_named_with_its_option_and_what_would_do(arguments: tuple[str, ...], says: str):
-    result = mdcapture(*arguments)
+    result = called(*arguments)
     failed(result, 2, says)
     assert "Value error" not in result.stderr
 
 
 def test_a_setting_from_the_environment_that_does_not_exist():
-    failed(mdcapture("config", "show", MDCAPTURE_CONTRACT="MNQ"), 2, "MDCAPTURE_CONTRACT", "contracts")
+    failed(called("config", "show", MDCAPTURE_CONTRACT="MNQ"), 2, "MDCAPTURE_CONTRACT", "contracts")
 
 
 @pytest.mark.parametrize(("arguments"), [("import", "nowhere.ndjson"), ("sessions", "--lake", "nowhere")])
 def test_what_is_not_there(arguments: tuple[str, ...]):
-    failed(mdcapture(*arguments), 3, "nowhere")
+    failed(called(*arguments), 3, "nowhere")
 
 
 def test_a_tape_that_is_none(tmp_path: Path):
     (tmp_path / "tape").write_text("1 {}\nnonsense\n")
-    failed(mdcapture("import", str(tmp_path / "tape"), "--lake", str(tmp_path / "lake")), 2, "line 2")
+    failed(called("import", str(tmp_path / "tape"), "--lake", str(tmp_path / "lake")), 2, "line 2")

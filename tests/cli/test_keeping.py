@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 from lake_builder import ES, START_NS, record, recording, trade
-from programs import LIMIT_S, mdcapture, simulator, start
+from programs import LIMIT_S, called, simulator, start
 from tapes import CONTRACT, records, write_tape
 
 import mdcapture as md
@@ -38,7 +38,7 @@ def lake(tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: str, code: int = 0) -> CompletedProcess[str]:
-    result = mdcapture(*arguments, "--lake", str(root))
+    result = called(*arguments, "--lake", str(root))
     assert result.returncode == code, result.stdout + result.stderr
     return result
 

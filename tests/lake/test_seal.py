@@ -82,7 +82,9 @@ def journaled(root: Path, *roll_after: int) -> tuple[list[tuple[Any, ...]], list
     return messages, trades
 
 
-@pytest.mark.parametrize(("work", "roll_after"), [("seal", [6]), pytest.param("recover", [], marks=pytest.mark.long), ("recover", [2, 6])])
+@pytest.mark.parametrize(
+    ("work", "roll_after"), [("seal", [6]), pytest.param("recover", [], marks=pytest.mark.long), ("recover", [2, 6])]
+)
 def test_a_crash_at_any_step_of_sealing_loses_and_doubles_nothing(tmp_path: Path, work: str, roll_after: list[int]):
     messages, trades = journaled(tmp_path / "template", *roll_after)
     steps = 0

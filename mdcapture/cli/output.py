@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    _Part = tuple[str, list[Any]]
+
 __all__ = ["TABLE_ROWS", "OutputFormat", "harmless", "write_records", "write_rows"]
 
 OutputFormat = Literal["table", "json", "jsonl", "csv"]
@@ -159,20 +161,31 @@ def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: 
     )
     widest = _CELL_WIDTH if terminal else _PLAIN_WIDTH
     parts = [(name, [row[place] for row in rows]) for place, name in enumerate(columns)]
-    widths = [_width(*part, widest) for part in parts]
-    if sum(widths) + _GAP * (len(widths) - 1) > console.width:
-        parts = _narrowed(parts, notes)
-        widths = [_width(*part, widest) for part in parts]
-    fitting = max(1, sum(end - _GAP <= console.width for end in accumulate(width + _GAP for width in widths)))
-    if fitting < len(parts):
-        notes.write(f"{len(parts) - fitting} more columns do not fit: --format csv or jsonl has them all\n")
+    shown = _fitting(parts, console.width, widest, notes)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for (name, values), width in zip(parts[:fitting], widths, strict=False):
+    for name, values in shown:
         justify: Literal["right", "left"] = "right" if _numeric(values) else "left"
-        table.add_column(Text(harmless(name)), justify=justify, no_wrap=True, max_width=width)
-    for line in zip(*(values for _, values in parts[:fitting]), strict=True):
+        table.add_column(Text(harmless(name)), justify=justify, no_wrap=True, max_width=_width(name, values, widest))
+    for line in zip(*(values for _, values in shown), strict=True):
         table.add_row(*(Text(harmless(value)) for value in line))
     console.print(table)
+
+
+def _fitting(parts: list[_Part], room: int, widest: int, notes: TextIO) -> list[_Part]:
+    """The columns that there is room for, at least one; what is not among them is said."""
+    ends = _ends(parts, widest)
+    if ends and ends[-1] > room:
+        parts = _narrowed(parts, notes)
+        ends = _ends(parts, widest)
+    count = max(1, sum(end <= room for end in ends))
+    if count < len(parts):
+        notes.write(f"{len(parts) - count} more columns do not fit: --format csv or jsonl has them all\n")
+    return parts[:count]
+
+
+def _ends(parts: Sequence[_Part], widest: int) -> list[int]:
+    """Where each column ends, beside those before it."""
+    return [end - _GAP for end in accumulate(_width(*part, widest) + _GAP for part in parts)]
 
 
 def _width(name: str, values: Sequence[Any], widest: int) -> int:
@@ -181,7 +194,7 @@ def _width(name: str, values: Sequence[Any], widest: int) -> int:
     return min(max(cell_len(harmless(value)) for value in [name, *values]), widest)
 
 
-def _narrowed(parts: list[tuple[str, list[Any]]], notes: TextIO) -> list[tuple[str, list[Any]]]:
+def _narrowed(parts: list[_Part], notes: TextIO) -> list[_Part]:
     """Columns that take less room: a single row stands upright, and what all rows share is said once."""
     if len(parts[0][1]) == 1:
         return [("column", [name for name, _ in parts]), ("value", [harmless(values[0]) for _, values in parts])]

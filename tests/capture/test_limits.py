@@ -19,10 +19,10 @@ import unforced
 from no_files import no_files
 from programs import LIMIT_S, environment, mdcapture, simulator, start
 from tapes import CONTRACT, records, write_tape
+from trading_days import day_that_ends_in
 
 import mdcapture as md
 from mdcapture.capture.sealing import run_module
-from mdcapture.capture.trading_day import next_roll_ns
 from mdcapture.lake.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def recording(tape: Path, lake: Path, *options: str) -> Iterator[subprocess.Pope
         finally:
             process.kill()
             process.communicate()
+
+
+def config_of(gateway: dict[str, Any], lake: Path, **more: object) -> md.Config:
+    settings = {"gateway": gateway["api"], "lake": str(lake), "contracts": [CONTRACT], "username": "me"}
+    return md.Config(**(settings | {"calendar": "weekly"} | more))
 
 
 def wait_for(process: subprocess.Popen[str], name: str, least: float) -> dict[str, Any]:
@@ -191,27 +196,10 @@ def test_a_disk_that_forces_nothing_costs_nothing(tape: Path, tmp_path: Path):
 
 def test_a_trading_day_that_ends_while_the_disk_is_full_ends_when_there_is_room(tape: Path, small_disk: Path):
     lake = small_disk / "lake"
-    now_ns = time.time_ns()
-    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
-    assert roll_ns is not None
-    ahead_ns = roll_ns - now_ns - 4 * 10**9
-
-    def clock() -> int:
-        return time.time_ns() + ahead_ns
-
+    clock, roll_ns = day_that_ends_in(4)
     filler = fill(small_disk, leave_kb=512)
     with simulator("--tape", str(tape)) as gateway:
-        config = md.Config(
-            gateway=gateway["api"],
-            lake=str(lake),
-            contracts=[CONTRACT],
-            username="me",
-            calendar="weekly",
-            count=22_000,
-            duration_s=60,
-            disk_stop_mb=0,
-            memory_check_s=0.2,
-        )
+        config = config_of(gateway, lake, count=22_000, duration_s=60, disk_stop_mb=0, memory_check_s=0.2)
         with md.Recorder(config, api_key="demo", clock=clock) as recorder:
             recorder.start()
             while clock() < roll_ns + 5 * 10**8:
@@ -274,16 +262,7 @@ def test_too_much_memory_silences_handlers_and_nothing_else(tape: Path, tmp_path
         seen += 1
 
     with simulator("--tape", str(tape)) as gateway:
-        config = md.Config(
-            gateway=gateway["api"],
-            lake=str(tmp_path),
-            contracts=[CONTRACT],
-            username="me",
-            calendar="weekly",
-            count=5000,
-            memory_hard_mb=1,
-            memory_check_s=0.05,
-        )
+        config = config_of(gateway, tmp_path, count=5000, memory_hard_mb=1, memory_check_s=0.05)
         with md.Recorder(config, api_key="demo") as recorder:
             recorder.on_depth(see)
             captured = recorder.run()
@@ -296,15 +275,7 @@ def test_too_much_memory_silences_handlers_and_nothing_else(tape: Path, tmp_path
 
 def test_without_a_free_file_handle_a_capture_goes_on(tape: Path, tmp_path: Path):
     with simulator("--tape", str(tape)) as gateway:
-        config = md.Config(
-            gateway=gateway["api"],
-            lake=str(tmp_path),
-            contracts=[CONTRACT],
-            username="me",
-            calendar="weekly",
-            memory_check_s=0.1,
-            segment_s=0.3,
-        )
+        config = config_of(gateway, tmp_path, memory_check_s=0.1, segment_s=0.3)
         with md.Recorder(config, api_key="demo") as recorder:
             recorder.start()
             while (figures := recorder.figures()) is None or figures.messages < 500:

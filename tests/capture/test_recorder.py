@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from programs import simulator
 from tapes import CONTRACT, records, write_tape
+from trading_days import day_that_ends_in
 
 import mdcapture as md
 from mdcapture.capture.health import has_ended
@@ -148,13 +149,10 @@ def test_cancelling_ends_the_capture_cleanly(gateway: str, tmp_path: Path):
 
 def test_a_run_goes_on_in_a_new_session_when_the_trading_day_ends(tmp_path: Path):
     tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
-    now_ns = time.time_ns()
-    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
-    assert roll_ns is not None
-    ahead_ns = roll_ns - now_ns - 2_500_000_000
+    clock, roll_ns = day_that_ends_in(2.5)
     with simulator("--tape", str(tape), "--speed", "0.5") as gateway:
         settings = config(gateway["api"], tmp_path / "lake")
-        with md.Recorder(settings, api_key="demo", clock=lambda: time.time_ns() + ahead_ns) as recorder:
+        with md.Recorder(settings, api_key="demo", clock=clock) as recorder:
             captured = recorder.run()
     first, second = md.open_lake(tmp_path / "lake").sessions()
     assert captured.sessions == [first.session_id, second.session_id]
@@ -167,14 +165,11 @@ def test_a_run_goes_on_in_a_new_session_when_the_trading_day_ends(tmp_path: Path
 
 def test_a_trading_day_whose_handlers_lag_behind_has_ended_all_the_same(tmp_path: Path):
     tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
-    now_ns = time.time_ns()
-    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
-    assert roll_ns is not None
-    ahead_ns = roll_ns - now_ns - 1_500_000_000
+    clock, _ = day_that_ends_in(1.5)
     released = threading.Event()
     with simulator("--tape", str(tape), "--speed", "0.2") as gateway:
         settings = config(gateway["api"], tmp_path / "lake", count=None)
-        with md.Recorder(settings, api_key="demo", clock=lambda: time.time_ns() + ahead_ns) as recorder:
+        with md.Recorder(settings, api_key="demo", clock=clock) as recorder:
             recorder.on_depth(lambda _: released.wait(20))
             recorder.start()
             sessions: list[str] = []

@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from programs import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,8 +44,7 @@ class Server:
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             self._account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
+        self.port = free_port()
         secret = folder / "secret"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,9 +84,15 @@ def simulator(*options: str) -> Iterator[dict[str, Any]]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of this machine that nobody listens at, and that stays free while nobody does.
+
+    It is below those that systems give to outgoing connections: one of these would take it between two servers, or
+    connect to itself.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def counted(lake: Path, table: str) -> int:

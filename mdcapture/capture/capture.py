@@ -250,7 +250,12 @@ class Capture:
                 open_session(self._root, self._clock(), source=self._source, config=config, contracts=contracts)
             )
 
-        session = await asyncio.get_running_loop().run_in_executor(self._disk, enter)
+        opening = asyncio.get_running_loop().run_in_executor(self._disk, enter)
+        try:
+            session = await asyncio.shield(opening)
+        except asyncio.CancelledError as ended:  # the capture ends, and nobody is to write what is being opened
+            self._disk.submit(held.__exit__, type(ended), ended, None)
+            raise
         self._held[session.session_id] = held
         self.session_ids.append(session.session_id)
         _log.info("%s: capturing %s", session.session_id, ", ".join(contract.contract_id for contract in contracts))
@@ -382,16 +387,16 @@ class Capture:
             if (old or large) and (self._sealing is None or self._sealing.done()):
                 opened_s = loop.time()
                 self._seal_early = False
-                await self._close_segment(session)
+                await self._close_segment(scribe)
 
     def _close_early(self) -> None:
         self._seal_early = True
 
-    async def _close_segment(self, session: OpenSession) -> None:
+    async def _close_segment(self, scribe: Scribe) -> None:
         """Go on in the next segment, and begin to seal what came before."""
-        journal = session.journal
+        session, journal = scribe.session, scribe.session.journal
         try:
-            before = journal.roll()
+            before = scribe.roll()
         except StorageError as error:
             _log.warning("%s; this segment of the journal goes on", error)
             return
@@ -417,6 +422,8 @@ class Capture:
                 watchdog.restart(now_ns)
             if found.slept_ns >= config.silence_s * NS_PER_S:
                 hub.reconnect("this machine slept for longer than a connection may be silent")
+            elif any(incident.kind == IncidentKind.SLEPT for incident in found.incidents):
+                hub.subscribe(scribe.streams.pulses(), again=True)  # what held before it may not hold any more
 
         look()
         scribe.resumed = look

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mdcapture.lake.schema import QUOTE_STATE, Incident, IncidentKind
+from mdcapture.lake.schema import QUOTE_STATE, RESET_KINDS, Incident
 from mdcapture.wire.decode import decode
 from mdcapture.wire.timestamps import parse_ns
 
@@ -26,9 +28,15 @@ class SessionStart(NamedTuple):
     contracts: tuple[str, ...] = ()
     """Those that it has; none stands for all."""
 
+    tick_sizes: Mapping[str, float | None] = MappingProxyType({})
+    """The ticks (price units) of its contracts, None where one is not known."""
+
 
 class QuoteEvent(NamedTuple):
-    """The top of the market after a quote; None where it has not been seen since the subscription, or the last gap."""
+    """The top of the market after a quote; None where it has not been seen since the subscription, or the last gap.
+
+    `changed` says which fields the message carried, a bit each, in the order in which they stand here, from `best_bid`.
+    """
 
     contract_id: str
     seq: int
@@ -42,6 +50,8 @@ class QuoteEvent(NamedTuple):
     open: float | None
     high: float | None
     low: float | None
+    updated_ns: int | None = None
+    changed: int = 0
 
 
 class TradeEvent(NamedTuple):
@@ -75,9 +85,10 @@ Event = QuoteEvent | TradeEvent | DepthEvent
 
 _FIELDS: Final = tuple(column.name for column in QUOTE_STATE)
 _UNSEEN: Final[tuple[float | int | None, ...]] = (None,) * len(_FIELDS)
+_BITS: Final = tuple(1 << place for place in range(len(_FIELDS)))
 _STATE: Final = QuoteEvent._fields.index(_FIELDS[0])
 _PLACE: Final = itemgetter(QuoteEvent._fields.index("seq"), QuoteEvent._fields.index("pos"))
-_QUOTE: Final = attrgetter(*_FIELDS)
+_QUOTE: Final = attrgetter(*_FIELDS, "last_updated")
 _TRADE: Final = attrgetter("price", "volume", "type")
 _DEPTH: Final = attrgetter("type", "price", "volume", "current_volume")
 _POINT_AT: Final = len("2023-12-25T23:00:00")
@@ -93,8 +104,8 @@ class EventDecoder:
         self._state: dict[str, tuple[float | int | None, ...]] = {}
 
     def incident(self, incident: Incident) -> None:
-        """Forget the quotes of a contract that is subscribed to anew."""
-        if incident.kind == IncidentKind.SUBSCRIBING and incident.stream in (None, "quotes"):
+        """Forget the quotes of a contract that is subscribed to anew, or can have missed some."""
+        if incident.kind in RESET_KINDS and incident.stream in (None, "quotes"):
             if incident.contract_id is None:
                 self._state.clear()
             else:
@@ -119,11 +130,12 @@ class EventDecoder:
 
     def _quotes(self, entries: Entries[Quote], first_seq: int, recv_ns: list[int]) -> Iterator[QuoteEvent]:
         for row in _rows(entries, _QUOTE, first_seq, recv_ns):
-            contract_id, given = row[0], row[_STATE:]
+            contract_id, given, updated = row[0], row[_STATE:-1], row[-1]
             before = self._state.get(contract_id, _UNSEEN)
             state = tuple([old if new is None else new for old, new in zip(before, given, strict=True)])
             self._state[contract_id] = state
-            yield QuoteEvent._make((*row[:_STATE], *state))
+            changed = sum([bit for bit, new in zip(_BITS, given, strict=True) if new is not None])
+            yield QuoteEvent._make((*row[:_STATE], *state, _exch_ns(updated), changed))
 
 
 def _rows(

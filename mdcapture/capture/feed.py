@@ -15,12 +15,14 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mdcapture.capture.events import DepthEvent, EventDecoder, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.gateway.refusals import quoted
-from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.lake.schema import RESET_KINDS, Incident, IncidentKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,13 +45,17 @@ _PAUSE_S_BY_CAPACITY: Final = 0.0002
 
 
 class MessageBatch(NamedTuple):
-    """Messages that follow each other, of one session; `resumed` if something before them has passed by."""
+    """Messages that follow each other, of one session; `resumed` if something before them has passed by.
+
+    `tick_sizes` are those of the session's contracts, in price units.
+    """
 
     session_id: str
     first_seq: int
     recv_ns: list[int]
     records: list[bytes]
     resumed: bool = False
+    tick_sizes: Mapping[str, float | None] = MappingProxyType({})
 
 
 class Feed:
@@ -206,7 +212,7 @@ class Feed:
             self._session_id = batch.session_id
             self._decoder = EventDecoder()
             self.latest = {}
-            self._tell(SessionStart, SessionStart(batch.session_id))
+            self._tell(SessionStart, SessionStart(batch.session_id, tick_sizes=batch.tick_sizes))
         elif batch.resumed:
             self._resume(batch.recv_ns[0])
         self._taken_ns = batch.recv_ns[-1]
@@ -235,7 +241,7 @@ class Feed:
 
     def _forget(self, incident: Incident) -> None:
         self._decoder.incident(incident)
-        if incident.kind == IncidentKind.SUBSCRIBING and incident.stream in (None, "quotes"):
+        if incident.kind in RESET_KINDS and incident.stream in (None, "quotes"):
             self.latest = {
                 (stream, contract_id): event
                 for (stream, contract_id), event in self.latest.items()

@@ -187,6 +187,11 @@ class Scribe:
             self._tell_lost(self._losing)
             self.loss_ended()
 
+    def roll(self) -> int:
+        """Go on in the next segment, as `Journal.roll` does; what is known of the messages of this one is in it."""
+        self.watch()
+        return self._session.journal.roll()
+
     def turn(self, session: OpenSession, subscriptions: Iterable[Subscription]) -> OpenSession:
         """Go on in another session, with its streams; what is missing in both is a gap in each.
 
@@ -263,8 +268,11 @@ class Scribe:
 
     def _hand_over(self) -> None:
         if self._records:
-            first_seq = self._session.journal.next_seq - len(self._records)
-            batch = MessageBatch(self._session.session_id, first_seq, self._recv_ns, self._records)
+            session = self._session
+            first_seq = session.journal.next_seq - len(self._records)
+            batch = MessageBatch(
+                session.session_id, first_seq, self._recv_ns, self._records, tick_sizes=session.tick_sizes
+            )
             self._recv_ns, self._records, self._watched = [], [], 0
             if not self._feed.put(batch):
                 self._dropping_ns = self._dropping_ns or (batch.recv_ns[0] if self._feed.heard else None)

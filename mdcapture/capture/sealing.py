@@ -73,8 +73,8 @@ async def run_module(module: str, *arguments: str) -> str:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-    except OSError as error:  # too many processes, too many files, too little memory
-        return f"no process can be started: {error.strerror}"
+    except (OSError, RuntimeError) as error:  # too many processes or threads, too many files, too little memory
+        return f"no process can be started: {getattr(error, 'strerror', error)}"
     _, errors = await process.communicate()
     if process.returncode == 0:
         return ""

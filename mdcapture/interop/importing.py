@@ -41,7 +41,7 @@ _NAME_CHARACTERS: Final = 16
 
 
 def import_tape(
-    source: str, root: Path, *, again: bool = False, progress: Callable[[int], object] = lambda _: None
+    source: str | Path, root: str | Path, *, again: bool = False, progress: Callable[[int], object] = lambda _: None
 ) -> Manifest:
     """Import a tape as a session of its own.
 
@@ -63,6 +63,7 @@ def import_tape(
         BusyError: It is being imported already.
         StorageError: The lake can't be written.
     """
+    source, root = str(source), Path(root)
     name = "standard input" if source == STDIN else source.rpartition("/")[2]
     config = _fingerprint(source)
     with ExitStack() as held:
@@ -166,8 +167,10 @@ def import_records(
                     times_ns, texts, size = [], [], 0
                     _write(session, sealed_bytes)
                     progress(journal.next_seq)
-        finally:  # what came before a damage of the tape is kept
+        except Exception:  # what came before a damage of the tape is kept
             journal.extend(times_ns, _CONNECTION, texts)
+            raise
+        journal.extend(times_ns, _CONNECTION, texts)
         journal.end()
         progress(journal.next_seq)
         return finish(root, session.session_id, "sealed")

@@ -201,14 +201,14 @@ class Journal:
     def __init__(self, folder: Path, segment: int = 1) -> None:
         self._folder = folder
         self.next_seq = 0
-        self.segment = segment
+        self.segment = self._first_segment = segment
         self.segment_bytes = 0
         self.pending_bytes = 0
         self._first_seq = 0
         self._connection = 0
         self._recv_ns = array("q")
         self._records: list[bytes] = []
-        self._blocks: deque[bytes] = deque()
+        self._pieces: deque[bytes] = deque()
         self._unnamed = True
         self._fd = self._open(segment)
 
@@ -227,14 +227,20 @@ class Journal:
         self.pending_bytes += sum(map(len, records))
 
     def note(self, recv_ns: int, incident: Incident) -> None:
-        """Take an incident, in its place between the messages."""
+        """Take an incident, in its place between the messages.
+
+        It is written in one piece with those that wait before it: the message that ends a gap tells of it, and who
+        dies between the two would leave the gap untold.
+        """
         self._cut()
-        self._blocks.append(_incident_block(self.next_seq, recv_ns, incident))
+        block = _incident_block(self.next_seq, recv_ns, incident)
+        before = self._pieces.pop() if self._pieces else b""
+        self._pieces.append(before + block)
 
     def signal(self, rows: list[SignalRow]) -> None:
         """Take what signals said of messages that were taken before."""
         block = _block(_SIGNALS, self.next_seq, 0, len(rows), _encode_signals(rows))
-        self._blocks.append(block)
+        self._pieces.append(block)
         self.pending_bytes += len(block)
 
     def flush(self) -> None:
@@ -245,16 +251,21 @@ class Journal:
         """
         self._cut()
         try:
-            while self._blocks:
-                self._write(self._blocks[0])
-                self._blocks.popleft()
+            while self._pieces:
+                self._write(self._pieces[0])
+                self._pieces.popleft()
         finally:
-            self.pending_bytes = sum(map(len, self._blocks))
+            self.pending_bytes = sum(map(len, self._pieces))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has not taken anything yet."""
+        return not (self.segment > self._first_segment or self.segment_bytes or self.next_seq or self._pieces)
 
     def waiting(self) -> tuple[int, int | None]:
         """What is not yet written: how many messages, and when the first of them came (None if there are none)."""
         self._cut()
-        blocks = [block for block in read_blocks(b"".join(self._blocks)) if isinstance(block, MessageBlock)]
+        blocks = [block for block in read_blocks(b"".join(self._pieces)) if isinstance(block, MessageBlock)]
         return sum(len(block.records) for block in blocks), blocks[0].recv_ns[0] if blocks else None
 
     def sync(self) -> None:
@@ -329,14 +340,14 @@ class Journal:
 
     def _cut(self) -> None:
         if self._records:
-            self._blocks.append(_messages_block(self._first_seq, self._connection, self._recv_ns, self._records))
+            self._pieces.append(_messages_block(self._first_seq, self._connection, self._recv_ns, self._records))
             self._recv_ns = array("q")
             self._records = []
         self._first_seq = self.next_seq
 
-    def _write(self, block: bytes) -> None:
+    def _write(self, piece: bytes) -> None:
         start = self.segment_bytes
-        rest = memoryview(block)
+        rest = memoryview(piece)
         try:
             while rest:
                 written = os.write(self._fd, rest)

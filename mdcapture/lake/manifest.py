@@ -30,6 +30,7 @@ __all__ = [
     "read_manifest",
     "read_manifests",
     "session_ids",
+    "tick_sizes",
     "write_manifest",
 ]
 
@@ -42,7 +43,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """A contract as the gateway describes it.
 
     `tick_value` is the worth of one tick of one lot in the contract's currency; `source` says where the figures are
-    from: `gateway`, `user`, or `unknown`.
+    from: `gateway`, `known` (by its id), `user`, or `unknown`.
     """
 
     contract_id: str
@@ -52,6 +53,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     tick_value: float | None = None
     symbol_id: str = ""
     source: str = "unknown"
+
+
+def tick_sizes(contracts: Iterable[Contract]) -> dict[str, float | None]:
+    """Their ticks (price units) by id, None where one is not known."""
+    return {one.contract_id: one.tick_size or None for one in contracts}
 
 
 def contracts_named(contracts: Iterable[Contract], text: str) -> list[Contract]:

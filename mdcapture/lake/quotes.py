@@ -35,7 +35,8 @@ def fill_forward(
         contract: The contract of each, as a number; negative where it is not known.
         seq: The message of each.
         before: The state before the first, by contract.
-        resets: The first message after each new subscription, and its contract (None for all): nothing is known then.
+        resets: The first message after each new subscription, or after some that can be missing, and its contract
+            (None for all): nothing is known then.
 
     Returns:
         The columns of the state after each message, the mask of what it changed, and the state after the last, by

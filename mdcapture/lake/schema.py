@@ -21,6 +21,7 @@ __all__ = [
     "ORDER",
     "PARTITIONS",
     "QUOTE_STATE",
+    "RESET_KINDS",
     "ROUTINE_KINDS",
     "SCHEMA_VERSION",
     "STREAMS",
@@ -105,6 +106,15 @@ says of each stream of a session whose writer died: from its last message on, wi
 another session.
 """
 
+RESET_KINDS: Final = (
+    IncidentKind.SUBSCRIBING,
+    IncidentKind.STALLED,
+    IncidentKind.LOST,
+    IncidentKind.SLEPT,
+    IncidentKind.JOURNAL_DAMAGED,
+)
+"""The kinds after which what quotes told before may not hold any more: a change of it may be among what is missing."""
+
 ROUTINE_KINDS: Final = (
     IncidentKind.CONNECTED,
     IncidentKind.SUBSCRIBING,
@@ -188,8 +198,8 @@ QUOTE_STATE: Final = (
     Column("high", "float64", "price", "the trading day's highest price", "high"),
     Column("low", "float64", "price", "the trading day's lowest price", "low"),
 )
-"""Quotes are deltas: a value holds from its message on until another replaces it; a subscription, or a hole in the
-journal, resets all."""
+"""Quotes are deltas: a value holds from its message on until another replaces it; a subscription, or a time in which
+some can be missing, resets all."""
 
 TABLES: Final = {
     table.name: table

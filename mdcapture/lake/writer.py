@@ -12,7 +12,7 @@ from mdcapture.lake.files import TEMPORARY, make_folder, storage_errors, sync_fo
 from mdcapture.lake.journal import Journal
 from mdcapture.lake.layout import journal_folder, manifest_path, session_id_at
 from mdcapture.lake.locks import OWNER_LOCK, hold
-from mdcapture.lake.manifest import Contract, Manifest, write_manifest
+from mdcapture.lake.manifest import Contract, Manifest, tick_sizes, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +30,7 @@ class OpenSession:
         self.root = root
         self.manifest = manifest
         self.journal = journal
+        self.tick_sizes = tick_sizes(manifest.contracts)
 
     @property
     def session_id(self) -> str:
@@ -48,7 +49,8 @@ def open_session(
 ) -> Iterator[OpenSession]:
     """Begin a session and hold it to the block's end, where its journal is closed.
 
-    To end the session for good, close the journal and `finish` it inside of the block, while it is still held.
+    To end the session for good, close the journal and `finish` it inside of the block, while it is still held. A block
+    that an error ends before the journal has taken anything leaves no session.
 
     Args:
         root: The lake, made if it does not exist.
@@ -72,16 +74,18 @@ def open_session(
             config=dict(config or {}),
             contracts=list(contracts),
         )
+        journal = None
         try:
             write_manifest(root, manifest)
             journal = Journal(journal_folder(root, session_id))
-        except StorageError:
-            _abandon(root, session_id)
+            try:
+                yield OpenSession(root, manifest, journal)
+            finally:
+                journal.close()
+        except BaseException:
+            if journal is None or journal.is_empty:
+                _abandon(root, session_id)
             raise
-        try:
-            yield OpenSession(root, manifest, journal)
-        finally:
-            journal.close()
 
 
 def _claim(root: Path, start_ns: int, held: ExitStack) -> str:

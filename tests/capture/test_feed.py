@@ -133,6 +133,23 @@ def test_what_passed_handlers_by_is_a_gap_for_them_and_leaves_no_false_state(pas
     assert dict(metrics[CONTRACT]) == {"mid": None, "imbalance": None}
 
 
+@pytest.mark.parametrize(
+    "kind", [IncidentKind.SUBSCRIBING, IncidentKind.STALLED, IncidentKind.LOST, IncidentKind.SLEPT]
+)
+def test_what_quotes_told_before_some_can_be_missing_is_not_known_any_more(kind: IncidentKind):
+    bids: list[tuple[float | None, float | None]] = []
+    feed = Feed(9, report=lambda _: None, keep=lambda _, __: None)
+    feed.handle(QuoteEvent, lambda quote: bids.append((quote.best_bid, quote.best_ask)))
+    feed.start()
+    assert feed.put(told(0, MOVED))
+    assert feed.put(Incident(kind, "trades", CONTRACT, 1, None))
+    assert feed.put(told(1, ("Quote", {"bestBid": 80.0})))
+    assert feed.put(Incident(kind, "quotes", CONTRACT, 1, None))
+    assert feed.put(told(2, ("Quote", {"bestBid": 70.0})))
+    feed.stop(30)
+    assert bids == [(90.0, 90.25), (80.0, 90.25), (70.0, None)]
+
+
 def test_a_batch_that_follows_what_was_taken_is_no_gap():
     log: list[object] = []
     feed = Feed(3, report=log.append, keep=lambda _, __: None)

@@ -8,10 +8,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 from programs import simulator
 from tapes import CONTRACT, records, write_tape
-from trading_days import day_that_ends_in
+from trading_days import Day, next_session
 
 import mdcapture as md
 from mdcapture.capture.health import has_ended
@@ -42,7 +43,9 @@ def config(gateway: str, lake: Path, **more: object) -> md.Config:
 def test_handlers_are_given_every_event_in_order(gateway: str, tmp_path: Path):
     seen: list[tuple[int, int]] = []
     incidents: list[str] = []
+    ticks: list[dict[str, float | None]] = []
     with md.Recorder(config(gateway, tmp_path / "lake"), api_key="demo") as recorder:
+        recorder.on_session(lambda start: ticks.append(dict(start.tick_sizes)))
         recorder.on_trade(lambda event: seen.append((event.seq, event.pos)))
         recorder.on_quote(lambda event: seen.append((event.seq, event.pos)))
         recorder.on_depth(lambda event: seen.append((event.seq, event.pos)))
@@ -52,6 +55,7 @@ def test_handlers_are_given_every_event_in_order(gateway: str, tmp_path: Path):
     assert len(seen) == captured.quotes + captured.trades + captured.depth
     assert incidents[0] == "connected"
     assert incidents.count("subscribed") == 3
+    assert ticks == [{CONTRACT: 0.25}]
 
 
 def test_live_events_equal_the_rows_that_are_stored(gateway: str, tmp_path: Path):
@@ -148,37 +152,43 @@ def test_cancelling_ends_the_capture_cleanly(gateway: str, tmp_path: Path):
 
 
 def test_a_run_goes_on_in_a_new_session_when_the_trading_day_ends(tmp_path: Path):
-    tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
-    clock, roll_ns = day_that_ends_in(2.5)
-    with simulator("--tape", str(tape), "--speed", "0.5") as gateway:
-        settings = config(gateway["api"], tmp_path / "lake")
-        with md.Recorder(settings, api_key="demo", clock=clock) as recorder:
-            captured = recorder.run()
+    sent = records(20_000)
+    tape = write_tape(tmp_path / "market.ndjson", sent)
+    day = Day()
+    with simulator("--tape", str(tape)) as gateway:
+        settings = config(gateway["api"], tmp_path / "lake", count=None, **day.settings)
+        with md.Recorder(settings, api_key="demo", clock=day) as recorder:
+            recorder.start()
+            before = next_session(recorder)
+            day.end()
+            next_session(recorder, before)
+            recorder.stop()
+            captured = recorder.wait()
+    assert captured is not None
     first, second = md.open_lake(tmp_path / "lake").sessions()
     assert captured.sessions == [first.session_id, second.session_id]
-    assert first.counts["messages"] + second.counts["messages"] == COUNT
+    both = pl.concat([session.messages().sort("seq").collect() for session in (first, second)])
+    assert [text.encode() for text in both["payload"]] == sent[: both.height]
     assert (first.status, second.status) == ("sealed", "sealed")
     assert second.start_ns is not None
-    assert second.start_ns >= roll_ns
+    assert second.start_ns >= day.roll_ns
     assert second.messages().select("seq").collect()["seq"][0] == 0
 
 
 def test_a_trading_day_whose_handlers_lag_behind_has_ended_all_the_same(tmp_path: Path):
     tape = write_tape(tmp_path / "market.ndjson", records(COUNT))
-    clock, _ = day_that_ends_in(1.5)
+    day = Day()
     released = threading.Event()
     with simulator("--tape", str(tape), "--speed", "0.2") as gateway:
-        settings = config(gateway["api"], tmp_path / "lake", count=None)
-        with md.Recorder(settings, api_key="demo", clock=clock) as recorder:
+        settings = config(gateway["api"], tmp_path / "lake", count=None, **day.settings)
+        with md.Recorder(settings, api_key="demo", clock=day) as recorder:
             recorder.on_depth(lambda _: released.wait(20))
             recorder.start()
-            sessions: list[str] = []
-            while len(sessions) < 2:
-                assert recorder.wait(0.01) is None
-                if (figures := recorder.figures()) is not None and figures.session_id not in sessions:
-                    sessions.append(figures.session_id)
+            first = next_session(recorder)
+            day.end()
+            next_session(recorder, first)
             limit_s = time.monotonic() + 4  # well before they are waited for no longer
-            while not has_ended(tmp_path / "lake", sessions[0]):
+            while not has_ended(tmp_path / "lake", first):
                 assert time.monotonic() < limit_s
                 time.sleep(0.01)
             released.set()

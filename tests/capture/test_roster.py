@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from programs import LIMIT_S, free_port
+from programs import free_port, simulator
+from trading_days import Day, next_session
 
 import mdcapture as md
 from mdcapture.capture.roster import Roster
-from mdcapture.capture.trading_day import next_roll_ns
 from mdcapture.errors import NotFoundError, RefusedError, UnreachableError
 from mdcapture.lake.manifest import Contract
-from mdcapture.simulator.server import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-S = 1_000_000_000
 MNQ, MES, NEXT_MES = "CON.F.US.MNQ.U24", "CON.F.US.MES.U24", "CON.F.US.MES.Z24"  # the local gateway lists none unasked
 
 
@@ -98,11 +95,7 @@ def test_only_what_is_unresolved_is_asked_for_again(meant: str, *, changed: bool
 
 def test_a_contract_that_rolls_late_costs_the_others_nothing(tmp_path: Path):
     """Before a day's end one contract is listed no more, and the one that follows it only some time after."""
-    days = [((MNQ, MES), MES), ((MNQ,), MNQ), ((MNQ, NEXT_MES), NEXT_MES)]
-    now_ns = time.time_ns()
-    roll_ns = next_roll_ns(now_ns, "17:00", "America/Chicago")
-    assert roll_ns is not None
-    ahead_ns = roll_ns - now_ns - 8 * S  # the first day must begin on a busy machine, too
+    day = Day()
     port = free_port()
     config = md.Config(
         gateway=f"http://127.0.0.1:{port}",
@@ -113,27 +106,23 @@ def test_a_contract_that_rolls_late_costs_the_others_nothing(tmp_path: Path):
         backfill=False,
         reconnect_first_s=0.05,
         reconnect_max_s=0.2,
+        **day.settings,
     )
-
-    async def run() -> None:
-        async with md.Recorder(config, api_key="demo", clock=lambda: time.time_ns() + ahead_ns) as recorder:
-            heard: set[tuple[str, str]] = set()
-            running = asyncio.create_task(recorder.arun())
-            for listed, awaited in days:
-                sessions = {session_id for session_id, _ in heard}
-                async with Simulator(SimulatorConfig(contracts=listed, rate=100, settle_s=0.05, port=port)):
-                    while not any(contract == awaited and session not in sessions for session, contract in heard):
-                        assert not running.done()
-                        await asyncio.sleep(0.02)
-                        if (figures := recorder.figures()) is not None:
-                            heard |= {
-                                (figures.session_id, each.contract_id) for each in figures.contracts if each.heard_ns
-                            }
-            recorder.stop()
-            captured = await running
-        assert len(captured.sessions) == len(days)
-
-    asyncio.run(asyncio.wait_for(run(), LIMIT_S))
+    session: str | None = None
+    with md.Recorder(config, api_key="demo", clock=day) as recorder:
+        for listed in ((MNQ, MES), (MNQ,), (MNQ, NEXT_MES)):
+            contracts = [word for contract in listed for word in ("--contract", contract)]
+            # A process of its own: a port that this one listened at may be held by what it starts just then.
+            with simulator("--port", str(port), "--rate", "100", *contracts):
+                if session is None:
+                    recorder.start()
+                else:
+                    day.end()
+                session = next_session(recorder, session)
+        recorder.stop()
+        captured = recorder.wait()
+    assert captured is not None
+    assert len(captured.sessions) == 3
     lake = md.open_lake(tmp_path)
     first, second, third = lake.sessions()
     assert [{contract.contract_id for contract in session.contracts} for session in (first, second, third)] == [

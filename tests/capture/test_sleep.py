@@ -17,6 +17,7 @@ from tapes import CONTRACT
 import mdcapture as md
 from mdcapture.capture.sleep import slept_ns
 from mdcapture.lake.schema import NO_END_NS, STREAMS, IncidentKind
+from mdcapture.metrics.book import book_snapshots
 from mdcapture.simulator.faults import parse_fault
 from mdcapture.simulator.server import Simulator, SimulatorConfig
 
@@ -127,13 +128,17 @@ def test_a_sleep_is_a_gap_also_where_the_connection_outlives_it(tmp_path: Path):
     async def sleep() -> None:
         async with running(tmp_path, **PATIENT) as run:
             run.machine.to_sleep_ns = 20 * S
-            await run.until(lambda: run.told[-3:] == [(IncidentKind.GAP, stream) for _, stream in run.told[-3:]])
+            for stream in STREAMS:
+                await run.until(lambda stream=stream: (IncidentKind.GAP, stream) in run.told)
+                await run.until(lambda stream=stream: run.told.count((IncidentKind.SUBSCRIBED, stream)) == 2)
 
     asyncio.run(sleep())
     session = md.open_lake(tmp_path).session()
     for stream in STREAMS:
         (missing,) = jumps(session, stream, 20)
         assert gaps(session, stream) == [missing]
+    books = book_snapshots(session.depth().collect(), incidents=session.gaps(streams=["depth"]).collect())
+    assert books["kind"][-1] == "ladder"  # it was told anew
     told = session.incidents().collect()
     assert set(told["kind"]) == {"connected", "subscribing", "subscribed", "slept", "gap"}
     assert set(told.filter(kind="gap")["detail"]) == {"slept"}

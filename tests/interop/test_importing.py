@@ -91,7 +91,7 @@ def test_a_compressed_tape_gives_the_same(tmp_path: Path, suffix: str):
     path = tmp_path / f"tape.ndjson.{suffix}"
     plain = tape(*RECORDS)
     path.write_bytes(gzip.compress(plain) if suffix == "gz" else pa.compress(plain, "zstd", asbytes=True))
-    assert import_tape(str(path), tmp_path / "lake").counts["trades"] == 2
+    assert import_tape(path, str(tmp_path / "lake")).counts["trades"] == 2
 
 
 def test_a_tape_is_imported_twice_only_if_somebody_says_so(tmp_path: Path):
@@ -154,6 +154,28 @@ def test_what_came_before_the_damage_of_a_tape_is_recovered(tmp_path: Path):
     (manifest,) = recover(tmp_path / "lake")
     assert (manifest.state, manifest.counts["trades"]) == ("recovered", 6000)
     assert verify(tmp_path / "lake", manifest.session_id, deep=True) == []
+
+
+class Interrupting(bytes):
+    """A record at which Ctrl-C is pressed when it is measured for the second time: as the journal takes it."""
+
+    measured = 0
+
+    def __len__(self) -> int:
+        self.measured += 1
+        if self.measured == 2:
+            raise KeyboardInterrupt
+        return super().__len__()
+
+
+def test_an_interrupted_import_has_each_message_once(tmp_path: Path):
+    records = [record("GatewayTrade", [{"price": 1.0, "volume": at, "type": 0}]) for at in range(5_000)]
+    pressed = [*records[:2_000], Interrupting(records[2_000]), *records[2_001:]]
+    with pytest.raises(KeyboardInterrupt):
+        import_records(enumerate(pressed, START_NS), tmp_path, source="a tape")
+    recover(tmp_path)
+    stored = select(tmp_path, "select payload from {messages} order by seq")
+    assert [text.encode() for (text,) in stored] == records[: len(stored)] != []
 
 
 def test_a_tape_whose_compression_is_damaged_says_so(tmp_path: Path):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OTHER = "CON.F.US.MNQ.H24"
 NAMELESS = ""
+FORGETTING = [IncidentKind(kind) for kind in ("subscribing", "journal_damaged", "stalled", "lost", "slept")]
 FIELDS = [column.wire for column in QUOTE_STATE]
 Step = tuple[int, bytes] | Incident | Damage
 
@@ -94,7 +95,7 @@ QUOTES = st.builds(
 )
 RESETS = st.builds(
     lambda kind, stream, contract_id: Incident(kind, stream, contract_id, 5, None),
-    st.sampled_from([IncidentKind.SUBSCRIBING, IncidentKind.SUBSCRIBED, IncidentKind.JOURNAL_DAMAGED]),
+    st.sampled_from([*FORGETTING, IncidentKind.SUBSCRIBED, IncidentKind.SUSPENDED]),
     st.sampled_from([None, "quotes", "trades"]),
     st.sampled_from([None, ES, OTHER, NAMELESS, "never seen"]),
 )
@@ -113,7 +114,7 @@ def slow_states(steps: Iterable[Step]) -> list[tuple[int, int, dict[str, float |
             states = {}
             continue
         if isinstance(step, Incident):
-            if step.kind in {"subscribing", "journal_damaged"} and step.stream in (None, "quotes"):
+            if step.kind in FORGETTING and step.stream in (None, "quotes"):
                 for contract_id in [one for one in states if step.contract_id in (None, one)]:
                     del states[contract_id]
             continue
@@ -137,6 +138,9 @@ def slow_states(steps: Iterable[Step]) -> list[tuple[int, int, dict[str, float |
 @given(steps=STEPS)
 @example(steps=[Incident("subscribing", None, None, 1, None)])
 @example(steps=[(1, b"garbage"), Incident("subscribing", None, ES, 1, None), (2, b"garbage")])
+@example(steps=[(1, quote(bestAsk=2.0)), Incident("stalled", "quotes", ES, 1, None), (9, quote(bestBid=1.0))])
+@example(steps=[(1, quote(bestAsk=2.0)), Incident("slept", None, None, 1, 9), (9, quote(bestBid=1.0))])
+@example(steps=[(1, quote(bestAsk=2.0)), Incident("lost", None, None, 1, 9), (9, quote(bestBid=1.0))])
 def test_the_state_of_quotes_is_what_a_dictionary_gives(steps: list[Step]):
     stored = sorted(rows(decoded(steps))["quotes"], key=lambda row: (row["seq"], row["pos"]))
     states = [

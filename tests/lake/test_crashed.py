@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pytest
 from lake_builder import ES, MS, START_NS, quote, recording, trade
 
 import mdcapture as md
@@ -110,3 +111,16 @@ def test_recovering_again_says_it_once(tmp_path: Path):
     assert [one.state for one in recover(tmp_path)] == ["recovered"]
     assert recover(tmp_path) == []
     assert crashes(tmp_path) == 1
+
+
+@pytest.mark.parametrize("taken", [[], [trade()]])
+def test_only_a_session_that_took_something_is_left_by_an_error(tmp_path: Path, taken: list[bytes]):
+    def fail() -> None:
+        with open_session(tmp_path, START_NS) as session:
+            session.journal.append(START_NS + S, 1, taken)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [one.counts["messages"] for one in recover(tmp_path)] == [len(taken)] * len(taken)
+    assert len(md.open_lake(tmp_path).sessions()) == len(taken)

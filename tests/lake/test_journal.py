@@ -159,6 +159,23 @@ def test_a_time_that_is_none_is_refused_before_anything_is_taken(tmp_path: Path)
     assert flat(segments(tmp_path)[1].read_bytes()) == [(0, 5, 1, b"kept")]
 
 
+@given(size=st.integers(0, 400))
+@example(size=60)  # room for the message alone
+def test_a_message_is_not_on_disk_without_the_gap_that_it_ends(size: int):
+    gap = Incident(IncidentKind.GAP, "trades", None, 1, 5, "disconnected")
+    with tempfile.TemporaryDirectory() as folder, SmallDisk(size):
+        journal = Journal(Path(folder))
+        journal.append(5, 1, [b"first"])
+        journal.note(6, gap)
+        journal.note(6, gap)
+        with suppress(StorageError):
+            journal.flush()
+        found = list(read_blocks(segments(Path(folder))[1].read_bytes()))
+        with suppress(StorageError):
+            journal.close()
+    assert [type(block) for block in found] in ([], [MessageBlock, IncidentBlock, IncidentBlock])
+
+
 @pytest.mark.parametrize("size", [0, 1, 40, 150, 151, 1000])
 def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path, size: int):
     journal = Journal(tmp_path)

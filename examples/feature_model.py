@@ -94,6 +94,8 @@ def main() -> None:
             for day in range(4):
                 synthesize(Path(folder), duration_s=600, contracts=["MNQ"], seed=day, start_ns=START_NS + day * DAY_NS)
             result = judge(md.open_lake(folder))
+    if result.is_empty():
+        sys.exit("a day is foretold from the two before it, and there are no three here: capture more")
     print(result)
     days = result["r_squared"].to_numpy()
     error = days.std(ddof=1) / len(days) ** 0.5 if len(days) > 1 else float("nan")

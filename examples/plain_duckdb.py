@@ -12,6 +12,7 @@ told by `seq`, the number of the message: several can have come within one `recv
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -19,13 +20,15 @@ import duckdb
 if TYPE_CHECKING:
     import polars as pl
 
+INCIDENTS = "read_parquet($lake || '/incidents/*/*/*.parquet', hive_partitioning = true)"
+NO_INCIDENTS = "(select null::text as session_id, null::text as contract_id, '' as kind, 0 as from_ns, 0 as to_ns)"
 QUERY = """
 with
     trades as (from read_parquet($lake || '/trades/*/*/*.parquet', hive_partitioning = true)),
     quotes as (from read_parquet($lake || '/quotes/*/*/*.parquet', hive_partitioning = true)),
     gaps as (
         select session_id, contract_id, from_ns, coalesce(to_ns, 9223372036854775807) as to_ns
-        from read_parquet($lake || '/incidents/*/*/*.parquet', hive_partitioning = true)
+        from {incidents}
         where kind in ('gap', 'stalled', 'journal_damaged', 'crashed')
     )
 select t.contract_id, t.side, count(*) as trades, sum(t.volume) as lots,
@@ -44,8 +47,10 @@ order by all
 
 def effective_spreads(lake: str) -> pl.DataFrame:
     """The mean effective spread by contract and side, in price units."""
+    happened = any(Path(lake).glob("incidents/*/*/*.parquet"))  # a table without rows has no files
+    query = QUERY.format(incidents=INCIDENTS if happened else NO_INCIDENTS)
     with duckdb.connect() as connection:
-        result = connection.sql(QUERY, params={"lake": lake})
+        result = connection.sql(query, params={"lake": lake})
         assert result is not None  # a statement that reads has one
         frame: pl.DataFrame = result.pl()
         return frame

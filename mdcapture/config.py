@@ -224,7 +224,7 @@ def load_config(
     arguments: Mapping[str, Any] | None = None,
     *,
     spelt: Mapping[str, str] | None = None,
-    file: Path | None = None,
+    file: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     **settings: Any,  # noqa: ANN401  # each is checked as its setting
 ) -> Loaded:
@@ -277,9 +277,9 @@ def read_api_key(environ: Mapping[str, str] | None = None) -> str | None:
     return key
 
 
-def _said_by_file(file: Path | None, environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _said_by_file(file: str | Path | None, environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What the configuration file says; one that nobody named need not be there."""
-    path = file or Path(environ.get("MDCAPTURE_CONFIG", CONFIG_FILE))
+    path = Path(file) if file else Path(environ.get("MDCAPTURE_CONFIG", CONFIG_FILE))
     if file or "MDCAPTURE_CONFIG" in environ or path.is_file():
         yield str(path), _read_file(path)
 

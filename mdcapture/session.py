@@ -425,10 +425,11 @@ class Session(_Tables):
     def features(
         self,
         *,
-        every: str | int | pl.DataFrame,
+        every: str | int | pl.DataFrame | pl.LazyFrame,
         metrics: Sequence[str] | Mapping[str, Feature] = ("mid", "quoted_spread", "delta", "order_flow_imbalance"),
         labels: Sequence[str | int] = (),
         contract_id: str | None = None,
+        levels: int = 1,
     ) -> pl.DataFrame:
         """One aligned frame for machine learning, a row a moment: see `mdcapture.live.features.features`.
 
@@ -437,10 +438,11 @@ class Session(_Tables):
             metrics: Names of `mdcapture.live.features.FEATURES`, or features of your own by name.
             labels: Horizons of the mid's returns, as "5s".
             contract_id: As `quotes` takes it.
+            levels: How many levels of the book features of your own see.
         """
         from mdcapture.live.features import features  # noqa: PLC0415  # few readers need it
 
-        return features(self, every=every, metrics=metrics, labels=labels, contract_id=contract_id)
+        return features(self, every=every, metrics=metrics, labels=labels, contract_id=contract_id, levels=levels)
 
     def store_signals(self, rows: pl.DataFrame, names: Collection[str] | None = None) -> None:
         """Store what signals said in the table `signals`; storing the same again changes nothing.

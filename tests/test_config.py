@@ -88,7 +88,7 @@ def test_what_is_wrong_is_refused_at_once_and_the_same_from_everywhere(
     file.write_text(f"{name} = {value!r}\n")
     calls = {
         "argument": [lambda: md.Config(**{name: value}), lambda: md.load_config(**{name: value})],
-        str(file): [lambda: md.load_config(file=file)],
+        str(file): [lambda: md.load_config(file=file), lambda: md.load_config(file=str(file))],
     }
     if isinstance(value, str):
         variable = f"MDCAPTURE_{name.upper()}"

@@ -16,6 +16,7 @@ from mdcapture.analysis.pairs import pair_figures, together
 from mdcapture.analysis.result import COLUMNS, Analysis, counted
 from mdcapture.errors import NotFoundError, UsageError
 from mdcapture.lake.manifest import contracts_named
+from mdcapture.wire.timestamps import format_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def analyze(
         UsageError: The times leave nothing, or the interval is not positive.
     """
     parts = extracts(source, contracts, start, end, regular_hours=regular_hours, every_ns=every_ns)
-    return figures(source.session_id, parts, progress=progress)
+    return figures(source, parts, progress=progress)
 
 
 def analyze_contract(
@@ -121,12 +122,12 @@ def quality(source: Source) -> Analysis:
     """
     whole = _whole(source)
     parts = [take(source, one, [whole], with_quotes=False) for one in source.contracts]
-    analysis = figures(source.session_id, parts, QUALITY, pairs=False)
+    analysis = figures(source, parts, QUALITY, pairs=False)
     return replace(analysis, figures=analysis.figures.filter(pl.col("value").is_not_null()), left_out=())
 
 
 def figures(
-    session_id: str,
+    source: Source,
     parts: Sequence[Extract],
     computed: Mapping[Part, frozenset[Needs]] = PARTS,
     *,
@@ -136,7 +137,7 @@ def figures(
     """The figures of extracts of one session.
 
     Args:
-        session_id: The session.
+        source: The session.
         parts: An extract a contract.
         computed: What makes them, of `figures.PARTS`.
         pairs: Whether to compute what contracts have together.
@@ -151,14 +152,14 @@ def figures(
     contract = pl.col("contract_id").replace_strict(
         {x.contract.contract_id: number for number, x in enumerate(parts)}, return_dtype=pl.Int64
     )
-    table = pl.concat(rows, how="diagonal").with_columns(session_id=pl.lit(session_id))
+    table = pl.concat(rows, how="diagonal").with_columns(session_id=pl.lit(source.session_id))
     return Analysis(
-        session_id=session_id,
+        session_id=source.session_id,
         contracts=tuple(x.contract for x in parts),
         windows=parts[0].windows,
         every_ns=parts[0].every_ns,
         figures=table.sort(pl.col("other_id").is_not_null(), "start_ns", contract, place, "other_id").select(COLUMNS),
-        left_out=tuple(_left_out(parts)),
+        left_out=(*_unfinished(source, parts), *_left_out(parts)),
     )
 
 
@@ -208,6 +209,12 @@ def _catalogue(names: Iterable[str], x: Extract) -> pl.DataFrame:
 def _lacking(needs: Sequence[str], x: Extract) -> str | None:
     missing = [stream for stream in needs if stream != "contracts" and stream not in x.streams]
     return f"no {' and no '.join(missing)}" if missing else None
+
+
+def _unfinished(source: Source, parts: Sequence[Extract]) -> Iterator[str]:
+    if source.status == "open":
+        until = format_ns(parts[0].windows[-1].to_ns, 0)[:19].replace("T", " ")
+        yield f"what comes after {until} UTC: the session is not sealed yet"
 
 
 def _left_out(parts: Sequence[Extract]) -> Iterator[str]:

@@ -33,7 +33,7 @@ from mdcapture.metrics.volatility import sampled_returns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mdcapture.lake.manifest import Contract
+    from mdcapture.lake.manifest import Contract, State
     from mdcapture.metrics.asof import Gaps
 
 __all__ = [
@@ -83,6 +83,10 @@ class Source(Protocol):
     @property
     def session_id(self) -> str:
         """Its id."""
+
+    @property
+    def status(self) -> State:
+        """`open` as long as more may come."""
 
     @property
     def contracts(self) -> Sequence[Contract]:

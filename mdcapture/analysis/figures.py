@@ -15,6 +15,7 @@ import polars as pl
 from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.extract import FLOW_NS, LEVELS, SECOND_NS, Extract
 from mdcapture.metrics.bars import time_bars, twap, vwap
+from mdcapture.metrics.book import entry_fault
 from mdcapture.metrics.depth import book_slope, cumulative_depth, half_life, mean_over_time, round_trip_cost, sweeps
 from mdcapture.metrics.distribution import durations, herfindahl, share_at_multiples
 from mdcapture.metrics.flow import decay_exponent, order_flow, queue_imbalance, sign_autocorrelation, vpin
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 
     from mdcapture.analysis.catalogue import Needs
 
-__all__ = ["PARTS", "QUALITY", "YEAR_S", "Part", "tall", "without_noise"]
+__all__ = ["PARTS", "QUALITY", "Part", "sampled_volatility", "tall", "without_noise"]
 
-YEAR_S: Final = 252 * 23 * 3600
+_YEAR_S: Final = 252 * 23 * 3600
 """A futures market is open for 23 hours on 252 days."""
 
 BUCKETS: Final = 250
@@ -117,7 +118,8 @@ def _latency(x: Extract) -> Iterator[pl.DataFrame]:
 
 
 def _depth_quality(x: Extract) -> Iterator[pl.DataFrame]:
-    yield _grouped(x.depth, depth_entries=pl.len(), n=pl.len())
+    unusable = entry_fault(x.tick_size).is_not_null()
+    yield _grouped(x.depth, depth_entries=pl.len(), unusable_depth=unusable.sum(), n=pl.len())
 
 
 def _quote_quality(x: Extract) -> Iterator[pl.DataFrame]:
@@ -162,12 +164,13 @@ def _quoted(x: Extract) -> Iterator[pl.DataFrame]:
         yield ticked.join(means.select("session_id", "n"), on="session_id")
         wide = time_to_revert(x.width_changes, tick, incidents=gaps)
         ended = pl.col("duration_ns").drop_nulls()
-        yield _grouped(
+        times = _grouped(
             wide,
             widenings=pl.len(),
             reversion_median_s=ended.median() / 1e9,
             n_reversion_median_s=ended.len(),
         )
+        yield times.join(means.select("session_id", "n"), on="session_id")
 
 
 def _effective(x: Extract) -> Iterator[pl.DataFrame]:
@@ -175,14 +178,20 @@ def _effective(x: Extract) -> Iterator[pl.DataFrame]:
 
 
 def _percent_a_year(variance: pl.Expr, time_s: pl.Expr) -> pl.Expr:
-    return 100 * annualized_volatility(variance / time_s, periods_per_year=YEAR_S)
+    return 100 * annualized_volatility(variance / time_s, periods_per_year=_YEAR_S)
+
+
+def sampled_volatility(interval_s: float) -> tuple[pl.Expr, pl.Expr]:
+    """The volatility (% a year) of `log_return` over an interval, and its standard error, by the delta method."""
+    r = pl.col("log_return")
+    volatility = _percent_a_year(realized_variance(r), r.count() * interval_s)
+    return volatility, volatility * realized_variance_error(r) / (2 * realized_variance(r))
 
 
 def _volatility(x: Extract) -> Iterator[pl.DataFrame]:
     r = pl.col("log_return")
     for interval_s, name in ((1, "realized_volatility"), (60, "realized_volatility_1m")):
-        volatility = _percent_a_year(realized_variance(r), r.count() * interval_s)
-        error = volatility * realized_variance_error(r) / (2 * realized_variance(r))
+        volatility, error = sampled_volatility(interval_s)
         yield _grouped(x.returns(interval_s * SECOND_NS), **{name: volatility, f"{name}_se": error, "n": r.count()})
     time_s = r.count() * (JUMP_NS / SECOND_NS)
     yield _grouped(
@@ -305,6 +314,7 @@ def _depth(x: Extract) -> Iterator[pl.DataFrame]:
     measures = [
         *(both(levels).alias(f"depth_{levels}") for levels in (1, 5, 10)),
         *(round_trip_cost(lots, levels=LEVELS).alias(f"round_trip_{lots}_bps") for lots in (10, 50)),
+        pl.col("crossed").cast(pl.Float64).alias("book_crossed"),
         queue_imbalance(),
         book_slope(levels=LEVELS).alias("book_slope"),
     ]

@@ -12,7 +12,16 @@ import msgspec
 import typer
 
 from mdcapture.analysis.kinds import Kind  # noqa: TC001  # typer reads the annotations when it runs
-from mdcapture.cli.options import Json, LakeFolder, OutputFormat, chosen_format, lake_name
+from mdcapture.cli.options import (
+    ContractNames,
+    Json,
+    LakeFolder,
+    Metrics,
+    OutputFormat,
+    SessionRef,
+    chosen_format,
+    lake_name,
+)
 from mdcapture.config import parse_duration
 from mdcapture.errors import StorageError, UsageError
 from mdcapture.wire.timestamps import NS_PER_S
@@ -23,14 +32,10 @@ if TYPE_CHECKING:
     from mdcapture.analysis.result import Analysis
     from mdcapture.session import Session
 
-__all__ = ["COMMANDS", "ContractNames", "RegularHours", "Zone", "analyze_all", "only", "opened", "tell", "writable"]
+__all__ = ["COMMANDS", "RegularHours", "Zone", "analyze_all", "only", "opened", "tell", "writable"]
 
 _LATEST = "latest"
 
-SessionRef = Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest.")]
-ContractNames = Annotated[
-    list[str] | None, typer.Option("--contract", metavar="ID|NAME", help="Only this contract; repeat for several.")
-]
 From = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="From then on: 2025-06-20T14:30, UTC, or with a zone.")
 ]
@@ -50,7 +55,7 @@ def analyze(
     every: Annotated[
         str | None, typer.Option(metavar="TIME", help="Figures of each interval of this length, as 5m.")
     ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeat for several.")] = None,
+    metric: Metrics = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All sessions, each contract for itself, on all processors of this machine.")
     ] = False,

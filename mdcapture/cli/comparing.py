@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mdcapture.cli.analysing import ContractNames, RegularHours, Zone, analyze_all, only, opened, tell, writable
-from mdcapture.cli.options import Format, Json, LakeFolder, OutputFormat, chosen_format
+from mdcapture.cli import completion
+from mdcapture.cli.analysing import RegularHours, Zone, analyze_all, only, opened, tell, writable
+from mdcapture.cli.options import ContractNames, Format, Json, LakeFolder, Metrics, OutputFormat, chosen_format
 from mdcapture.config import parse_duration
 from mdcapture.errors import UsageError
 from mdcapture.wire.timestamps import NS_PER_S
@@ -40,7 +41,10 @@ _IN_A_TABLE = ("contract", "metric", "unit", "a", "b", "mean_a", "mean_b", "diff
 
 def compare(
     sessions: Annotated[
-        list[str] | None, typer.Argument(metavar="SESSION…", help="The first is compared with each other.")
+        list[str] | None,
+        typer.Argument(
+            metavar="SESSION…", help="The first is compared with each other.", autocompletion=completion.sessions
+        ),
     ] = None,
     lake: LakeFolder = None,
     *,
@@ -52,7 +56,7 @@ def compare(
     contract: ContractNames = None,
     regular_hours: RegularHours = False,
     every: Annotated[str, typer.Option(metavar="TIME", help="Cut the sessions into intervals of this length.")] = "5m",
-    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeat for several.")] = None,
+    metric: Metrics = None,
     output: Chart = None,
     format_: OutputFormat = None,
     json: Json = False,

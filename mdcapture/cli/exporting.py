@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mdcapture.cli import completion
 from mdcapture.cli.options import LakeFolder, lake_name, time_ns
 from mdcapture.config import parse_duration
 from mdcapture.wire.timestamps import NS_PER_S
@@ -19,7 +20,12 @@ def export(
         str, typer.Option("--output", "-o", metavar="FILE", help="A file, a folder for a whole session, or -.")
     ],
     session: Annotated[
-        str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest; all for all.")
+        str,
+        typer.Argument(
+            metavar="SESSION",
+            help="An id, a unique prefix, or latest; all for all.",
+            autocompletion=completion.sessions,
+        ),
     ] = "latest",
     lake: LakeFolder = None,
     *,
@@ -36,7 +42,9 @@ def export(
     query: Annotated[
         str | None, typer.Option(metavar="SQL", help="What this gives, in DuckDB's dialect; - reads standard input.")
     ] = None,
-    contract: Annotated[str | None, typer.Option(metavar="ID|NAME", help="Only this contract.")] = None,
+    contract: Annotated[
+        str | None, typer.Option(metavar="ID|NAME", help="Only this contract.", autocompletion=completion.contracts)
+    ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="Received then or later: 2026-08-19T13:30Z (UTC).")
     ] = None,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from mdcapture.cli import completion
 from mdcapture.cli.capturing import COUNTS, print_summary
-from mdcapture.cli.options import Json, LakeFolder, lake_name, lake_root
+from mdcapture.cli.options import Json, LakeFolder, SessionRef, lake_name, lake_root
 from mdcapture.config import parse_duration
 from mdcapture.errors import NotFoundError, UsageError
 
@@ -25,9 +26,13 @@ __all__ = ["COMMANDS"]
 _NS_PER_S = 1_000_000_000
 _ALL = "all"
 
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest.")]
 Sessions = Annotated[
-    list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids, unique prefixes, latest or all; all without.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[SESSION]...",
+        help="Ids, unique prefixes, latest or all; all without.",
+        autocompletion=completion.sessions,
+    ),
 ]
 
 
@@ -92,7 +97,7 @@ def recover(lake: LakeFolder = None, *, json: Json = False) -> None:
         typer.echo("nothing to recover", err=True)
 
 
-def compact(session: Session, lake: LakeFolder = None) -> None:
+def compact(session: SessionRef, lake: LakeFolder = None) -> None:
     """Merge the files of a session, where a crash left several."""
     from mdcapture.lake.catalog import open_catalog
     from mdcapture.lake.seal import compact as compact_session
@@ -133,7 +138,9 @@ def backup(
 
 
 def prune(
-    sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="Only these.")] = None,
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="[SESSION]...", help="Only these.", autocompletion=completion.sessions)
+    ] = None,
     lake: LakeFolder = None,
     *,
     older_than: Annotated[

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from mdcapture.cli import completion
 from mdcapture.config import load_config, parse_duration
 from mdcapture.errors import UsageError
 
-__all__ = ["Contracts", "Duration", "Format", "Gateway", "HubUrl", "Json", "LakeFolder", "OutputFormat", "Username"]
-__all__ += ["chosen_format", "lake_name", "lake_root", "time_ns"]
+__all__ = ["ContractNames", "Contracts", "Duration", "Format", "Gateway", "HubUrl", "Json", "LakeFolder", "Metrics"]
+__all__ += ["OutputFormat", "SessionRef", "Username", "chosen_format", "lake_name", "lake_root", "time_ns"]
 
 
 class Format(StrEnum):
@@ -27,6 +28,23 @@ class Format(StrEnum):
 LakeFolder = Annotated[
     str | None,
     typer.Option("--lake", metavar="DIR|URL", help="A folder, or s3://…  [default: MDCAPTURE_LAKE or ./data]"),
+]
+SessionRef = Annotated[
+    str,
+    typer.Argument(metavar="SESSION", help="An id, a unique prefix, or latest.", autocompletion=completion.sessions),
+]
+ContractNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--contract",
+        metavar="ID|NAME",
+        help="Only this contract; repeat for several.",
+        autocompletion=completion.contracts,
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="Only this metric; repeat for several.", autocompletion=completion.metrics),
 ]
 OutputFormat = Annotated[Format | None, typer.Option("--format", help="How the result is printed.  [default: table]")]
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from mdcapture.cli import completion
 from mdcapture.cli.options import Json, LakeFolder, lake_name
 from mdcapture.errors import UsageError
 
@@ -19,7 +20,9 @@ def publish(
     sessions: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SESSION]...", help="Ids, unique prefixes, latest or all; those captured for this URL without."
+            metavar="[SESSION]...",
+            help="Ids, unique prefixes, latest or all; those captured for this URL without.",
+            autocompletion=completion.sessions,
         ),
     ] = None,
     to: Annotated[

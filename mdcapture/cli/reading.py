@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mdcapture.cli import completion
 from mdcapture.cli.capturing import COUNTS, troubles_of
 from mdcapture.cli.options import Format, Json, LakeFolder, OutputFormat, chosen_format, lake_name
 
@@ -72,7 +73,12 @@ def sql(
     query: Annotated[str, typer.Argument(help="One statement; - reads it from standard input.")],
     lake: LakeFolder = None,
     session: Annotated[
-        str | None, typer.Option(metavar="SESSION", help="Only this session: an id, a unique prefix, or latest.")
+        str | None,
+        typer.Option(
+            metavar="SESSION",
+            help="Only this session: an id, a unique prefix, or latest.",
+            autocompletion=completion.sessions,
+        ),
     ] = None,
     *,
     dialect: Annotated[

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from mdcapture.cli.options import LakeFolder, lake_name, time_ns
+from mdcapture.cli import completion
+from mdcapture.cli.options import ContractNames, LakeFolder, lake_name, time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,13 @@ class Pace(StrEnum):
 
 
 def replay(
-    source: Annotated[
-        str, typer.Argument(metavar="SESSION|TAPE", help="An id, a unique prefix, or latest; or a tape's path, or -.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SESSION|TAPE",
+            help="An id, a unique prefix, or latest; or a tape's path, or -. Several are merged by receive time.",
+            autocompletion=completion.sessions,
+        ),
     ],
     lake: LakeFolder = None,
     *,
@@ -49,12 +55,10 @@ def replay(
         str | None, typer.Option("--from", metavar="TIME", help="Received then or later: 2026-08-19T13:30Z (UTC).")
     ] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Received before.")] = None,
-    contract: Annotated[
-        list[str] | None, typer.Option("--contract", metavar="ID|NAME", help="Only this contract; repeat for several.")
-    ] = None,
+    contract: ContractNames = None,
     format_: Annotated[ReplayFormat, typer.Option("--format", help="How events are printed.")] = ReplayFormat.JSONL,
 ) -> None:
-    """Print the events of a session or a tape in their order, at their own pace if asked to.
+    """Print the events of sessions or tapes in their order, at their own pace if asked to.
 
     Quotes have the state after the message, as live handlers are given them. Other programs that speak to a gateway can
     be played a session by `mdcapture simulate --session`.
@@ -63,7 +67,7 @@ def replay(
     from mdcapture.simulator.server import parse_speed
 
     events = Replay(
-        _source(source, lake),
+        *(_source(one, lake) for one in sources),
         contracts=contract or (),
         from_ns=time_ns(from_, "--from"),
         to_ns=time_ns(to, "--to"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from mdcapture.cli import completion
 from mdcapture.cli.options import Gateway, Json, LakeFolder, Username, lake_root
 from mdcapture.config import load_config, read_api_key
 from mdcapture.errors import NotFoundError
@@ -23,7 +24,12 @@ __all__ = ["COMMANDS"]
 
 def health(
     session: Annotated[
-        str | None, typer.Argument(metavar="SESSION", help="An id or a unique prefix; all that are recorded without.")
+        str | None,
+        typer.Argument(
+            metavar="SESSION",
+            help="An id or a unique prefix; all that are recorded without.",
+            autocompletion=completion.sessions,
+        ),
     ] = None,
     lake: LakeFolder = None,
     *,

@@ -145,6 +145,11 @@ def export(
             _write_dictionary(_beside(path), meanings)
     elif single:
         _export_file(path, next(parts), chosen)
+    elif form is None and path.suffix:
+        raise UsageError(
+            f"{path} would be one file, and a {chosen.name} file holds one table: name it with --table, "
+            f"or a folder, as {_bare(path)} --format {chosen.suffix[1:]}, for all"
+        )
     else:
         _export_folder(path, parts, chosen)
     return rows
@@ -378,11 +383,17 @@ def _noting(parts: Iterator[Part], meanings: list[Entry]) -> Iterator[Part]:
 
 def _beside(path: Path) -> Path:
     """Where the dictionary of a file is: `trades.csv.zst` has `trades.dictionary.csv`."""
+    bare = _bare(path)
+    return bare.with_name(f"{bare.name}.dictionary.csv")
+
+
+def _bare(path: Path) -> Path:
+    """The path without what says the format."""
     stem = path.name
     for suffix in path.suffixes[::-1]:
         if suffix in _CODECS or suffix.lower() in SUFFIXES:
             stem = stem.removesuffix(suffix)
-    return path.with_name(f"{stem}.dictionary.csv")
+    return path.with_name(stem)
 
 
 def _write_dictionary(path: Path, entries: Sequence[Entry]) -> None:

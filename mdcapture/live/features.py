@@ -22,6 +22,7 @@ import polars as pl
 
 from mdcapture.config import parse_duration
 from mdcapture.errors import UsageError
+from mdcapture.lake.layout import session_order
 from mdcapture.lake.manifest import contracts_named
 from mdcapture.lake.schema import DomType, Stream
 from mdcapture.live.pieces import in_pieces
@@ -84,7 +85,7 @@ FEATURES: Final[Mapping[str, Feature]] = {
 def features(
     session: Session,
     *,
-    every: str | int | pl.DataFrame,
+    every: str | int | pl.DataFrame | pl.LazyFrame,
     metrics: Sequence[str] | Mapping[str, Feature] = ("mid", "quoted_spread", "delta", "order_flow_imbalance"),
     labels: Sequence[str | int] = (),
     contract_id: str | None = None,
@@ -96,7 +97,8 @@ def features(
     Args:
         session: The session.
         every: The moments: "1s" or nanoseconds for the whole multiples of that in UTC, within the data of the contract;
-            or bars of any kind, whose `end_ns` are the moments.
+            or bars of any kind, lazy or not, whose `end_ns` are the moments. Of bars that end at one time, the first has
+            what flowed until then, the others nothing.
         metrics: Names of `FEATURES`, or features of your own by name.
         labels: Horizons ("5s", or nanoseconds): the log return of the mid from the moment to so long after it, null
             where the data ends before that, or a gap lies between.
@@ -109,11 +111,11 @@ def features(
         each label; by contract and time. A flow is null at the first moment.
 
     Raises:
-        UsageError: A feature is not known, or a time is not positive.
+        UsageError: A feature is not known, a time is not positive, or bars have no `end_ns`.
         NotFoundError: There is no such contract.
     """
     wanted = {name: _known(name) for name in metrics} if not isinstance(metrics, Mapping) else dict(metrics)
-    moments = every if isinstance(every, pl.DataFrame) else _duration_ns(every)
+    moments = _duration_ns(every) if isinstance(every, str | int) else _ends(every)
     horizons_ns = [_duration_ns(label) for label in labels]
     known = session.contracts
     contracts = known if contract_id is None else contracts_named(known, contract_id)
@@ -135,7 +137,7 @@ def walk_forward(
     A label looks ahead within its own session, so that nothing of the second part is in the first.
 
     Args:
-        frame: Rows with `session_id`; ids sort by their start.
+        frame: Rows with `session_id`, whose ids tell their order.
         train: How many sessions to learn from; None: all that came before.
         test: How many to be judged by, and to go on by.
 
@@ -144,7 +146,7 @@ def walk_forward(
     """
     if test < 1 or (train is not None and train < 1):
         raise UsageError("train and test must be at least one session")
-    sessions = frame["session_id"].unique().sort().to_list()
+    sessions = sorted(frame["session_id"].unique(), key=session_order)
     for split in range(train or 1, len(sessions), test):
         past = sessions[0 if train is None else split - train : split]
         parts = [frame.filter(pl.col("session_id").is_in(ids)) for ids in (past, sessions[split : split + test])]
@@ -155,6 +157,13 @@ def _known(name: str) -> Feature:
     if name not in FEATURES:
         raise UsageError(f"no feature {name}; there are {', '.join(FEATURES)}")
     return FEATURES[name]
+
+
+def _ends(bars: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+    names = bars.lazy().collect_schema().names()
+    if "end_ns" not in names:
+        raise UsageError(f"bars need a column end_ns, these have {', '.join(names) or 'none'}")
+    return bars.lazy().select(name for name in names if name in {*KEYS, "end_ns"}).collect()
 
 
 def _duration_ns(value: str | int) -> int:
@@ -251,8 +260,7 @@ def _of_contract(
     reader: _Reader, moments: int | pl.DataFrame, wanted: Mapping[str, Feature], horizons_ns: Sequence[int]
 ) -> pl.DataFrame:
     streams = list(dict.fromkeys(feature.stream for feature in wanted.values()))
-    span_ns = reader.span_ns(streams or ["quotes"])
-    times = _moments(moments, reader, span_ns)
+    times = _moments(moments, reader, reader.span_ns(streams or ["quotes"]))
     before = np.concatenate([times[:1], times[:-1]])
     columns: dict[str, pl.Series] = {}
     for stream in streams:
@@ -265,13 +273,16 @@ def _of_contract(
         .select(**keys, recv_ns="recv_ns")
         .with_columns(columns[name] for name in wanted)
     )
-    return table.with_columns(_labels(reader, times, horizons_ns, (span_ns or (0, 0))[1]))
+    return table.with_columns(_labels(reader, times, horizons_ns, streams))
 
 
-def _labels(reader: _Reader, times: NDArray[np.int64], horizons_ns: Sequence[int], end_ns: int) -> Iterator[pl.Series]:
-    """The log return of the mid over each horizon."""
+def _labels(
+    reader: _Reader, times: NDArray[np.int64], horizons_ns: Sequence[int], streams: Sequence[Stream]
+) -> Iterator[pl.Series]:
+    """The log return of the mid over each horizon, as far as quotes or what the features are made of goes on."""
     if not horizons_ns:
         return
+    _, end_ns = reader.span_ns(["quotes", *streams]) or (0, 0)
     gaps = reader.gaps("quotes")
     now, *later = (
         _sampled(reader.pieces("quotes"), {"mid": FEATURES["mid"]}, times + ahead_ns)["mid"]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 from mdcapture.capture.events import DepthEvent, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.errors import UsageError
+from mdcapture.gateway.instruments import parse_id
 from mdcapture.lake.schema import GAP_KINDS, STREAMS
 from mdcapture.live.bars import DollarBars, TickBars, TimeBars, VolumeBars, VolumeProfile, Vwap
 from mdcapture.live.book import Book
@@ -125,7 +126,8 @@ class LiveMetrics:
     Args:
         make: What makes each estimator, by the name of its value.
         tick_ns: The stream's time is told to the estimators at whole multiples of this, with the first event after it.
-        tick_sizes: The ticks of contracts, where they are known: see `Book`.
+        tick_sizes: The ticks of contracts (see `Book`), where they are not those that the session says, or without a
+            session those of the id.
         listen: Called after every change with the event (a `BookEvent` for depth; None for time) and the values.
 
     Raises:
@@ -151,6 +153,7 @@ class LiveMetrics:
         self._make = dict(make)
         self._tick_ns = positive("tick_ns", tick_ns)
         self._tick_sizes = tick_sizes or {}
+        self._told_tick_sizes: dict[str, float | None] = {}
         self._listen = listen
         self._sets: dict[str, _Set] = {}
         self._open: _Set | None = None
@@ -186,6 +189,8 @@ class LiveMetrics:
 
     def begin(self, session: SessionStart | None = None) -> None:
         """Begin anew with the contracts of a session, or with all: a message that was not yet whole never will be."""
+        if session is not None:
+            self._told_tick_sizes |= session.tick_sizes
         contracts = session.contracts if session is not None and session.contracts else list(self._sets)
         for contract_id in contracts:
             ended = self._sets.pop(contract_id, None)
@@ -248,7 +253,14 @@ class LiveMetrics:
         for name, one in estimators.items():
             if not isinstance(one, Estimator):
                 raise UsageError(f"{name} is no Estimator: let its class be one of mdcapture.live.estimators.Estimator")
-        return _Set(contract_id, estimators, Book(tick_size=self._tick_sizes.get(contract_id)))
+        return _Set(contract_id, estimators, Book(tick_size=self._tick_size(contract_id)))
+
+    def _tick_size(self, contract_id: str) -> float | None:
+        for known in (self._tick_sizes, self._told_tick_sizes):
+            if contract_id in known:
+                return known[contract_id]
+        listing = parse_id(contract_id)
+        return None if listing is None else listing.contract.tick_size
 
 
 class _Set:

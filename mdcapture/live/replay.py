@@ -20,7 +20,7 @@ from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args
 
 import polars as pl
 
@@ -28,7 +28,7 @@ from mdcapture.capture.events import DepthEvent, Event, EventDecoder, QuoteEvent
 from mdcapture.errors import NotFoundError, UsageError
 from mdcapture.gateway.instruments import parse_id
 from mdcapture.gateway.tape import read_data
-from mdcapture.lake.manifest import Contract, contracts_named
+from mdcapture.lake.manifest import Contract, contracts_named, tick_sizes
 from mdcapture.lake.schema import GAP_KINDS, ORDER, Incident
 from mdcapture.live.pieces import in_pieces
 
@@ -44,6 +44,7 @@ _RECORDS: Final = 256
 _TURN: Final = 1_000
 _ORDER: Final = itemgetter(*(QuoteEvent._fields.index(name) for name in ORDER))
 
+Pace = Literal["recv_ns", "exch_ns"]
 Handler = TypeVar("Handler", bound="Callable[..., object]")
 Item = Event | Incident | SessionStart
 Timed = tuple[int, Item]
@@ -66,7 +67,7 @@ class Replay:
         sleep: Waits so many seconds, likewise.
 
     Raises:
-        UsageError: There is no source, or the speed is not positive.
+        UsageError: There is no source, the speed is not positive, or there is no such pace.
         NotFoundError: There is no such contract; of a tape that is known, and raised, at its end.
 
     Example:
@@ -84,7 +85,7 @@ class Replay:
         from_ns: int | None = None,
         to_ns: int | None = None,
         speed: float = math.inf,
-        pace: Literal["recv_ns", "exch_ns"] = "recv_ns",
+        pace: Pace = "recv_ns",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -92,6 +93,8 @@ class Replay:
             raise UsageError("nothing to replay: give a session or a tape")
         if not speed > 0:
             raise UsageError(f"speed must be positive, not {speed}")
+        if pace not in get_args(Pace):
+            raise UsageError(f"pace must be recv_ns or exch_ns, not {pace!r}")
         self._sources = sources
         self._selection = _Selection(_Named(contracts), from_ns, to_ns)
         if contracts:
@@ -238,8 +241,9 @@ def _opened(source: Session | Path | str, selection: _Selection) -> Iterator[Tim
     if isinstance(source, str | Path):
         yield from _tape(source, selection)
     elif source.start_ns is not None:
-        contracts = tuple(one.contract_id for one in source.contracts)
-        yield source.start_ns, SessionStart(source.session_id, contracts)
+        contracts = source.contracts
+        ids = tuple(one.contract_id for one in contracts)
+        yield source.start_ns, SessionStart(source.session_id, ids, tick_sizes(contracts))
         yield from _session(source, selection)
 
 

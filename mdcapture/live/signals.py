@@ -183,7 +183,7 @@ def predictive_r2(
     of the first part, which is what one would have foretold without the signal: below 0, the signal made it worse.
 
     Campbell and Thompson (2008), "Predicting Excess Stock Returns Out of Sample: Can Anything Beat the Historical
-    Average?", Review of Financial Studies 21.
+    Average?", Review of Financial Studies 21; they renew both line and mean with each new return, here they stay.
 
     Args:
         signals: Rows of `recv_ns`, `contract_id`, `name`, `value`, as `Signals.run` or a session's `signals()` gives.

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from mdcapture.errors import UsageError
+from mdcapture.errors import DamageError, UsageError
 from mdcapture.lake.catalog import contracts_table, reread, sessions_table
 from mdcapture.lake.columns import arrow_schema, empty_table
 from mdcapture.lake.parquet import as_dataset
@@ -146,7 +146,7 @@ class Database:
         def read(relation: duckdb.DuckDBPyRelation, _: Sequence[Snapshot]) -> Rows:
             reader = relation.to_arrow_reader(_BATCH_ROWS)
             first = next(reader, None)
-            return Rows(reader.schema.names, _batches(first, reader))
+            return Rows(reader.schema.names, _batches(self._catalog.root, first, reader))
 
         return self._ask(query, parameters, read)
 
@@ -178,7 +178,7 @@ class Database:
         except duckdb.CatalogException as error:
             raise UsageError(f"{error}\nThe views are {', '.join(VIEWS)}.") from error
         except (duckdb.Error, OSError) as error:
-            raise UsageError(str(error)) from error
+            raise _trouble(self._catalog.root, error) from error
 
     def _snapshots(self) -> list[Snapshot]:
         if self._session_ids is None:
@@ -186,13 +186,23 @@ class Database:
         return self._catalog.snapshots(self._session_ids)
 
 
-def _batches(first: pa.RecordBatch | None, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def _batches(root: Location, first: pa.RecordBatch | None, rest: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     if first is not None:
         yield first
     try:
         yield from rest
     except OSError as error:  # so pyarrow passes on what DuckDB says
-        raise UsageError(str(error)) from error
+        raise _trouble(root, error) from error
+
+
+def _trouble(root: Location, error: Exception) -> UsageError | DamageError:
+    """What DuckDB says: of a file of the lake, which it names or whose view it could not make, or else of the query."""
+    said, _, where = str(error).partition("\n")
+    if re.search(rf"{re.escape(str(root))}/\S+\.parquet\b", said) or " FROM read_parquet(['" in where:
+        return DamageError(
+            f"a file of the lake is damaged or gone ({said}): `mdcapture verify` names it, so restore it"
+        )
+    return UsageError(str(error))
 
 
 def _check_reads(statements: Sequence[duckdb.Statement]) -> None:

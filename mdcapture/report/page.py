@@ -64,7 +64,7 @@ def report(
         UsageError: The times leave nothing.
     """
     parts = extracts(session, contracts, start, end, regular_hours=regular_hours)
-    analysis = figures(session.session_id, parts)
+    analysis = figures(session, parts)
     charts = []
     for chart in _charts(parts, zone):
         charts.append(chart)

@@ -237,6 +237,30 @@ def test_gaps_of_several_streams_at_once_are_one(tmp_path: Path):
     assert any("2 gaps, 2.700 s" in reason for reason in analysis.left_out)
 
 
+def test_a_session_that_is_still_captured_says_so(tmp_path: Path):
+    with lake_builder.recording(tmp_path) as recording:
+        recording.receive(lake_builder.trade())
+        running = open_lake(tmp_path).session().analyze()
+        recording.finish()
+    sealed = open_lake(tmp_path).session().analyze()
+    reasons = [[one for one in each.left_out if "not sealed yet" in one] for each in (running, sealed)]
+    assert list(map(len, reasons)) == [1, 0]
+
+
+def test_what_the_book_can_not_use_and_a_crossed_book_are_figures(tmp_path: Path):
+    contract = "CON.F.US.EP.H24"
+    ladder = [{"type": 1, "price": 4801.0, "volume": 3}, {"type": 2, "price": 4800.0, "volume": 2}]
+    odd = [{"type": 77, "price": 4800.0}, {"type": 1, "price": 4801.0, "volume": -4}, {"type": 2, "price": 4799.9}]
+    with lake_builder.recording(tmp_path, tick_sizes={contract: 0.25}) as recording:
+        recording.receive(lake_builder.depth(contract, {"type": 6, "price": 0.0, "volume": 0}), step_ns=0)
+        for entries in (ladder, odd, [{"type": 2, "price": 4802.0, "volume": 5}], [ladder[0]]):
+            recording.receive(lake_builder.depth(contract, *entries), step_ns=10_000 * lake_builder.MS)
+        recording.finish()
+    analysis = open_lake(tmp_path).session().analyze()
+    assert analysis.value("unusable_depth") == 3
+    assert analysis.value("book_crossed") == pytest.approx(1 / 3, abs=0.05)
+
+
 def test_what_is_too_few_is_not_told_but_why(tmp_path: Path):
     analysis = markets.broken(tmp_path, trades=20).analyze()
     few = figure(analysis, "roll_spread")

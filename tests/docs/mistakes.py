@@ -164,6 +164,7 @@ MISTAKES: dict[str, Callable[[Place], tuple[int, str]]] = {
     "… takes books and trades": lambda p: p.export("hft", "--format", "hftbacktest", "--table", "trades"),
     "a query chooses its own tables": lambda p: p.export("x.csv", "--query", "from trades", "--table", "trades"),
     "bars are a table of their own": lambda p: p.export("bars.csv", "--bars", "1m", "--table", "trades"),
+    "… would be one file": lambda p: p.export("everything.csv"),
     "no table … to export as …": lambda p: p.export("x.csv", "--table", "tardes"),
     "a sum does not fit 64 bits": lambda p: p.export("x.csv", "--query", f"select {2**64}::hugeint as lots"),
     "no messages here: nothing to export": lambda p: empty(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import json
 import sqlite3
 import sys
@@ -105,16 +107,23 @@ def test_the_names_of_json_are_those_of_the_page(call: tuple[str, ...], lake: Pa
             assert f"`{name}`" in row
 
 
-@pytest.mark.parametrize("page", ["moving.md", "notebooks.md", "analysis.md", "sqlite.md"])
+@pytest.mark.parametrize(
+    "page", ["moving.md", "notebooks.md", "analysis.md", "sqlite.md", "live.md", "configuration.md"]
+)
 def test_the_python_of_a_page_runs(
     page: str, lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """In its order, on a lake in `data`, with a session at hand."""
+    """In its order, on a lake in `data`, with a session at hand, and a replay of it where there is a recorder."""
     monkeypatch.chdir(lake)
     opened = md.open_lake("data")
-    names = {"md": md, "pl": pl, "lake": opened, "session": opened.sessions()[0], "sqlite3": sqlite3}
+    session = opened.sessions()[0]
+    names = {"md": md, "pl": pl, "lake": opened, "session": session, "sqlite3": sqlite3}
     code = blocks(DOCS / page, "python")
     assert code
     for block in code:
-        exec(compile(block, page, "exec"), names)  # noqa: S102  # ours
+        names["recorder"] = md.Replay(session)
+        there = block.replace("CON.F.US.MNQ.Z26", session.contracts[0].contract_id).replace("speed=10)", "speed=1e6)")
+        running = eval(compile(there, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307  # ours
+        if running is not None:
+            asyncio.run(running)
     capsys.readouterr()

@@ -16,8 +16,10 @@ from markets import broken
 from nbclient import NotebookClient
 from pages import ROOT
 from programs import LIMIT_S, simulator
+from tapes import records, write_tape
 
 from mdcapture.demo import START_NS, synthesize
+from mdcapture.interop.importing import import_tape
 from mdcapture.lake.schema import IncidentKind
 from mdcapture.metrics.spreads import trade_spreads
 from mdcapture.session import open_lake
@@ -80,6 +82,24 @@ def test_async_handlers(run: Callable[..., str], gateway: str, tmp_path: Path):
     assert f"bought less sold: {signed} lots" in printed
 
 
+def test_live_signal(run: Callable[..., str], gateway: str, tmp_path: Path):
+    printed = run("live_signal.py", gateway, "5", "MNQ")
+    said = open_lake(tmp_path / "data").session().signals().collect().height
+    assert said > 0
+    assert f"{said} rows in the table signals; a replay says the same" in printed
+
+
+def test_backtest_export(days: Path, tmp_path: Path):
+    session = open_lake(days).session()
+    export = runpy.run_path(str(EXAMPLES / "backtest_export.py"))["export"]
+    written = export(session, tmp_path / "hft")
+    traded = (
+        session.trades().group_by("contract_id").agg(pl.len(), pl.col("volume").sum()).sort("contract_id").collect()
+    )
+    assert written.select("trades", "lots").rows() == traded.drop("contract_id").rows()
+    assert (written["latency_ms"] > 0).all()
+
+
 def test_custom_metric(run: Callable[..., str], days: Path):
     assert "sweep_share" in run("custom_metric.py", str(days))
 
@@ -109,6 +129,19 @@ def test_feature_model(run: Callable[..., str], days: Path):
     printed = run("feature_model.py", str(days))
     assert "R² out of sample" in printed
     assert "over 1 days" in printed
+
+
+def test_a_model_needs_days_before_the_one_it_is_judged_on(run: Callable[..., str], tmp_path: Path):
+    synthesize(tmp_path / "one", duration_s=10, contracts=["MNQ"])
+    with pytest.raises(SystemExit, match="there are no three here"):
+        run("feature_model.py", str(tmp_path / "one"))
+
+
+def test_plain_duckdb_reads_a_lake_in_which_nothing_happened(run: Callable[..., str], tmp_path: Path):
+    tape = write_tape(tmp_path / "tape.ndjson", records(400))
+    import_tape(str(tape), tmp_path / "lake")
+    assert not (tmp_path / "lake/incidents").exists()
+    assert "CON.F.US.MNQ.Z26" in run("plain_duckdb.py", str(tmp_path / "lake"))
 
 
 def test_plain_duckdb_agrees_with_the_library(tmp_path: Path):

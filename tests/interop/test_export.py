@@ -241,6 +241,13 @@ def test_what_can_not_be_exported_says_why(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["all.csv", "all.csv.gz", "all.parquet"])
+def test_a_file_of_one_table_is_no_folder_of_several(session: md.Session, tmp_path: Path, name: str):
+    with pytest.raises(md.UsageError, match=r"holds one table.*for all"):
+        session.export(tmp_path / name, tables=["quotes", "trades"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_holds_something_is_left_alone(session: md.Session, tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(md.UsageError, match="folder of its own"):

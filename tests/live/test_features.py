@@ -122,10 +122,29 @@ def test_changing_the_future_changes_no_feature(kept: int, seed: int, levels: in
             assert_frame_equal(whole.head(other_rows.height), other_rows, check_exact=True)
 
 
+def test_labels_do_not_depend_on_the_features_beside_them(tmp_path: Path):
+    """Trades end long before the quotes do: what comes after them is a label all the same."""
+    with recording(tmp_path) as running:
+        for number in range(60):
+            running.receive(quote(ES, bestBid=4800 + number % 3, bestAsk=4801 + number % 3), step_ns=500 * MS)
+            if number < 20:
+                running.receive(trade(ES))
+        running.finish()
+    session = md.open_lake(tmp_path).session()
+    labels = [session.features(every="1s", metrics=[one], labels=["5s"]).drop(one) for one in ("mid", "delta")]
+    both = labels[0].join(labels[1], on="recv_ns", how="inner", maintain_order="left")
+    assert both.height > 5
+    assert both["mid_return_5s"].equals(both["mid_return_5s_right"])
+    assert both["mid_return_5s"].null_count() == 0
+
+
 def test_bars_are_moments_too(market: Session):
     trades = market.trades(CONTRACTS[0])
     bars = volume_bars(trades, 50).collect()
     made = market.features(every=bars, metrics=["volume", "delta", "vwap"], contract_id=CONTRACTS[0])
+    assert market.features(every=volume_bars(trades, 50), metrics=made.columns[3:], contract_id=CONTRACTS[0]).equals(
+        made
+    )
     assert made["recv_ns"].to_list() == bars["end_ns"].to_list()
     with_times = made.with_columns(bars["volume"].alias("own"), bars["vwap"].alias("own_vwap"))
     apart = with_times.filter(pl.col("recv_ns").is_unique() & pl.col("recv_ns").shift().is_unique())
@@ -136,7 +155,7 @@ def test_bars_are_moments_too(market: Session):
 def test_a_feature_of_ones_own(market: Session):
     lean = Feature("depth", "state", queue_imbalance(levels=3))
     size = Feature("trades", "flow", pl.col("volume"), pl.lit(1))
-    made = features(market, every="1s", metrics={"lean": lean, "mean_size": size}, levels=3)
+    made = market.features(every="1s", metrics={"lean": lean, "mean_size": size}, levels=3)
     known = features(market, every="1s", metrics=["volume", "trades"])
     assert made["lean"].is_between(-1, 1).all()
     expected = (known["volume"] / known["trades"]).fill_nan(None).rename("mean_size")
@@ -206,6 +225,7 @@ def test_a_session_without_rows_has_no_features(tmp_path: Path):
     [
         ({"every": "1s", "metrics": ["alpha"]}, UsageError, "no feature alpha; there are mid"),
         ({"every": 0}, UsageError, "positive"),
+        ({"every": pl.DataFrame({"time": [1]})}, UsageError, "these have time"),
         ({"every": "1s", "labels": [-5]}, UsageError, "positive"),
         ({"every": "1s", "contract_id": "nothing"}, md.NotFoundError, "nothing"),
     ],
@@ -223,5 +243,12 @@ def test_splits_walk_forward_by_session():
     assert splits == [("a", "b"), ("ab", "c"), ("abc", "d")]
     rolling = [(a["x"].to_list(), b["x"].to_list()) for a, b in walk_forward(frame, train=2)]
     assert rolling == [([0, 1, 2, 3, 4], [5]), ([2, 3, 4, 5], [6, 7])]
+    ids = [
+        f"session_20261118_230000{suffix}" for suffix in ("", "_2", "_10")
+    ]  # of one second: in the order of their start
+    assert [b["session_id"].to_list() for _, b in walk_forward(pl.DataFrame({"session_id": ids[::-1]}))] == [
+        [ids[1]],
+        [ids[2]],
+    ]
     with pytest.raises(UsageError, match="at least one"):
         list(walk_forward(frame, test=0))

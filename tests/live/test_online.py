@@ -455,6 +455,28 @@ def test_bad_depth_is_counted_by_contract_and_ends_nothing():
     assert live["C"]["lean"] == 1.0  # the newest word stands, and what it crosses is hidden
 
 
+@pytest.mark.parametrize(
+    ("contract_id", "told", "given", "lean"),
+    [
+        ("C", {"C": TICK}, {}, 0.5),
+        ("C", {"C": None}, {}, None),
+        ("C", {"C": 2 * TICK}, {"C": TICK}, 0.5),
+        ("C", {}, {}, None),
+        ("CON.F.US.EP.H24", {}, {}, 0.5),
+        ("CON.F.US.EP.H24", {"CON.F.US.EP.H24": None}, {}, None),
+    ],
+)
+def test_ticks_are_those_given_or_the_session_s_or_the_id_s(
+    contract_id: str, told: dict[str, float | None], given: dict[str, float], lean: float | None
+):
+    live = LiveMetrics({"lean": QueueImbalance}, tick_sizes=given)
+    live.begin(SessionStart("session_20261118_230000", tick_sizes=told))
+    for seq, entry in enumerate([(1, 100.0 + TICK, 1), (2, 100.0, 3)]):  # without a reset: only a tick says it is whole
+        live.update(DepthEvent(contract_id, seq, SECOND + seq, 0, None, *entry, 0))
+    live.tick(2 * SECOND)
+    assert live[contract_id]["lean"] == lean
+
+
 def test_a_session_begins_anew_with_its_contracts_and_no_others():
     live = LiveMetrics({"delta": COUNTERPARTS["delta"].make, "lean": QueueImbalance})
     for contract_id in "AB":

@@ -22,8 +22,11 @@ from mdcapture.errors import UsageError
 from mdcapture.gateway.instruments import parse_id
 from mdcapture.interop.importing import import_tape
 from mdcapture.lake.schema import Incident, IncidentKind
+from mdcapture.live.flow import QueueImbalance
 from mdcapture.live.pieces import in_pieces
 from mdcapture.live.replay import Replay
+from mdcapture.metrics.book import book_snapshots
+from mdcapture.metrics.flow import queue_imbalance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +103,21 @@ def test_replay_seeks_and_the_state_of_quotes_is_known_there(tmp_path: Path, sou
     sought = list(Replay(tape if source == "tape" else session, from_ns=from_ns, to_ns=to_ns))
     assert sought == rows(session, from_ns=from_ns, to_ns=to_ns)
     assert next(event for event in sought if isinstance(event, md.QuoteEvent)).best_bid is not None
+
+
+@pytest.mark.parametrize("source", ["tape", "session"])
+def test_where_a_replay_seeks_to_the_book_is_found(tmp_path: Path, source: str):
+    """The snapshot was before: the contract's tick tells when the levels are whole."""
+    tape = market_tape(tmp_path / "market.ndjson", messages=2000)
+    session = imported(tape, tmp_path / "lake")
+    books = book_snapshots(session.depth(CONTRACTS[0]).collect(), 1, tick_size=0.25)
+    half_ns, last = int(books["recv_ns"][books.height // 2]), books.with_columns(queue_imbalance()).row(-1, named=True)
+    live = md.LiveMetrics({"lean": QueueImbalance})
+    replay = Replay(tape if source == "tape" else session, from_ns=half_ns)
+    live.attach(replay)
+    replay.run()
+    live.tick(2**62)
+    assert live[CONTRACTS[0]]["lean"] == last["queue_imbalance"]
 
 
 def test_contracts_are_picked(market: md.Session):
@@ -242,9 +260,10 @@ def test_pieces_together_are_the_rows_of_that_time(times: list[int], rows: int, 
 
 
 @pytest.mark.parametrize(
-    ("sources", "options", "says"), [((), {}, "session or a tape"), (("x",), {"speed": 0}, "speed")]
+    ("sources", "options", "says"),
+    [((), {}, "session or a tape"), (("x",), {"speed": 0}, "speed"), (("x",), {"pace": "exch"}, "recv_ns or exch_ns")],
 )
-def test_what_can_not_be_replayed_is_said(sources: Sequence[str], options: dict[str, float], says: str):
+def test_what_can_not_be_replayed_is_said(sources: Sequence[str], options: dict[str, object], says: str):
     with pytest.raises(UsageError, match=says):
         Replay(*sources, **options)  # type: ignore[arg-type]
 

@@ -114,6 +114,16 @@ def test_events_are_printed_as_json_lines(tmp_path: Path):
     }  # fmt: skip
 
 
+def test_several_sources_are_printed_in_the_order_of_their_times(tmp_path: Path):
+    record(tmp_path, *records(20))
+    tape = write_tape(tmp_path / "tape.ndjson", records(30))
+    done = mdcapture("replay", "latest", str(tape), "--lake", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    merged = list(Replay(md.open_lake(tmp_path).session(), tape))
+    assert [json.loads(line)["recv_ns"] for line in done.stdout.splitlines()] == [event.recv_ns for event in merged]
+    assert len(merged) > 50
+
+
 def test_events_of_a_tape_are_printed_as_csv(tmp_path: Path):
     tape = write_tape(tmp_path / "tape.ndjson", records(40))
     done = mdcapture("replay", str(tape), "--format", "csv", "--from", "2026-11-18T11:06:40.020Z", "--speed", "100")

@@ -324,6 +324,17 @@ def test_a_missing_file_is_damage(tmp_path: Path):
         rows(tmp_path, "FROM trades")
 
 
+@pytest.mark.parametrize("cut", [0, 100])
+def test_a_file_that_can_not_be_read_is_damage_and_no_mistake_of_the_query(tmp_path: Path, cut: int):
+    record(tmp_path, *[trade(price=4800 + number / 4) for number in range(3000)])
+    path = next((tmp_path / "trades").rglob("*.parquet"))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) - cut] if cut else data[:200] + bytes(len(data) - 400) + data[-200:])
+    for ask in (rows, lambda lake, query: list(Database(Catalog(lake)).stream(query).batches)):
+        with pytest.raises(DamageError, match="verify"):
+            ask(tmp_path, "FROM trades")
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -16,6 +16,7 @@ __all__ = [
     "ROOT",
     "WRITTEN",
     "as_kept",
+    "bibliography",
     "blocks",
     "command_lines",
     "generated",
@@ -79,6 +80,14 @@ def raised_by_the_source() -> list[Raised]:
     from reference import raised  # noqa: PLC0415  # likewise
 
     return raised()
+
+
+def bibliography() -> list[dict[str, str]]:
+    """The papers and books of the references' page, as their fields."""
+    _find_scripts()
+    from bibliography import entries  # noqa: PLC0415  # likewise
+
+    return list(entries())
 
 
 def _find_scripts() -> None:

@@ -144,6 +144,7 @@ REFUSED: dict[str, list[Callable[[Path], object]]] = {
         lambda _: volatility.sampled_returns(NONE, clock="seq", step=0.0),
     ],
     "bars need a positive interval, not …": [lambda _: impact.impact_bars(NONE, NONE, 0)],
+    "bars need a column end_ns, these have …": [lambda folder: features.features(a_session(folder), every=NONE)],
     "an order has a positive size, not …": [lambda _: depth.round_trip_cost(0)],
     "tick_size, imbalances, spreads and moves must be positive": [
         lambda _: microprice.fit_micro_price(NONE, tick_size=0.0)
@@ -155,6 +156,7 @@ REFUSED: dict[str, list[Callable[[Path], object]]] = {
         lambda _: profile.value_area(NONE, share=0.0),
     ],
     "… must be …, not 'other'": [
+        lambda _: md.Replay("tape", pace=OTHER),
         lambda _: flow.Intensity(of=OTHER),
         lambda _: prices.QuotedSpread(OTHER),
         lambda _: profile.value_area(NONE, method=OTHER),

@@ -32,7 +32,7 @@ DOCS = ROOT / "docs"
 SITE = DOCS / "site"
 AT_THE_ROOT = ("CHANGELOG.md", "CONTRIBUTING.md")
 """Pages that stand where their readers look for them."""
-LINKED = ("LICENSE", "benchmarks", "examples", "docs/images", "docs/mdcapture.service")
+LINKED = ("LICENSE", "benchmarks", "examples", "docs/images", "docs/mdcapture.service", "docs/references.bib")
 """What pages link to, beside each other."""
 GENERATED_PART = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end of \1 -->", re.DOTALL)
 NOT_KEPT = "*Written when the site is built: `make docs` puts it into `site/`.*"

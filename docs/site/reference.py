@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from html import escape
 from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,9 @@ __all__ = ["GENERATED", "KEPT", "Raised", "commands", "modules", "options", "rai
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "mdcapture"
+_WIDTH = 78
+"""Of a line of usage, however wide the terminal is that this runs in."""
+
 LIBRARY_ROOMS = ("analysis", "charts", "interop", "lake", "live", "metrics", "query")
 """The rooms whose modules are documented one by one; the rest is reached through `mdcapture` itself."""
 
@@ -47,15 +51,15 @@ def commands() -> dict[str, Any]:
 
 
 def options(command: Any) -> list[tuple[str, str]]:  # noqa: ANN401  # typer's copy of click has no public types
-    """The arguments and options of a command as its help shows them, each with its meaning."""
+    """The arguments and options of a command as its help shows them, each with its meaning; `--help` is in all."""
     context = command.make_context("mdcapture", [], resilient_parsing=True)
-    records = [one.get_help_record(context) for one in command.get_params(context)]
-    return [(name, meaning) for name, meaning in filter(None, records) if not name.startswith("-h")]
+    records = [one.get_help_record(context) for one in command.get_params(context) if one.name != "help"]
+    return [record for record in records if record]
 
 
 def _commands() -> Iterator[str]:
     for words, command in commands().items():
-        context = command.make_context(f"mdcapture {words}", [], resilient_parsing=True)
+        context = command.make_context(f"mdcapture {words}", [], resilient_parsing=True, terminal_width=_WIDTH)
         yield f"## `mdcapture {words}`\n"
         yield f"{_paragraphs(command.help)}\n"
         yield f"```text\n{command.get_usage(context)}\n```\n"
@@ -222,6 +226,13 @@ def _house() -> Iterator[str]:
     yield f'<div class="wide">\n{draw(rooms())}\n</div>\n'
 
 
+def _references() -> Iterator[str]:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from bibliography import described, entries  # noqa: PLC0415  # likewise
+
+    yield from map(described, entries())
+
+
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     cells = [head, ("---",) * len(head), *rows]
     yield "\n".join(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in cells) + "\n"
@@ -229,7 +240,12 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[s
 
 def _cell(text: str) -> str:
     code_apart = re.split(r"(`[^`]*`)", re.sub(r"\s+", " ", text))
-    return "".join(part if part.startswith("`") else part.replace("|", "\\|") for part in code_apart)
+    return "".join(_code_in_a_cell(part) if part.startswith("`") else part.replace("|", "\\|") for part in code_apart)
+
+
+def _code_in_a_cell(code: str) -> str:
+    """Code as it is, unless it has a bar: Markdown's dialects agree on none that would show it."""
+    return f"<code>{escape(code.strip('`'))}</code>".replace("|", "&#124;") if "|" in code else code
 
 
 def _library() -> Iterator[str]:
@@ -247,9 +263,10 @@ GENERATED: dict[str, Callable[[], Iterator[str]]] = {
     "library": _library,
     "messages": _messages,
     "modules": _modules,
+    "references": _references,
     "tables": _tables,
     "tree": _tree,
 }
 
-KEPT = ("commands", "faults", "tables", "tree")
+KEPT = ("commands", "faults", "references", "tables", "tree")
 """Those that a page in docs/ holds, too, for readers without the site."""

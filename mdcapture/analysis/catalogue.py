@@ -61,7 +61,7 @@ _BGPW: Final = "Bouchaud, Gefen, Potters & Wyart (2004)"
 _CSN: Final = "Clauset, Shalizi & Newman (2009)"
 _ACJV: Final = "Amaya, Christoffersen, Jacobs & Vasquez (2015)"
 _DJRW: Final = "Degryse, de Jong, van Ravenswaaij & Wuyts (2005)"
-_HUANG_STOLL_96: Final = "Huang & Stoll (1996)"
+_BESSEMBINDER_KAUFMAN: Final = "Bessembinder & Kaufman (1997)"
 _MRR: Final = "Madhavan, Richardson & Roomans (1997)"
 
 METRICS: Final[dict[str, Metric]] = {
@@ -73,6 +73,14 @@ METRICS: Final[dict[str, Metric]] = {
     "messages_per_s": Metric("quality", "1/s", "messages over the time analysed", needs=_M, counts="messages", least=0),
     "quotes": Metric("quality", "quotes", "quote messages", needs=_Q, counts="quotes", total=True),
     "depth_entries": Metric("quality", "entries", "entries of depth messages", needs=_D, counts="entries", total=True),
+    "unusable_depth": Metric(
+        "quality",
+        "entries",
+        "of these, what the book can't use: unknown types, sizes below 0, prices off the grid",
+        needs=_D,
+        counts="entries",
+        total=True,
+    ),
     "rejects": Metric("quality", "entries", "entries that could not be used", needs=_M, counts="messages", total=True),
     "gaps": Metric(
         "quality",
@@ -141,7 +149,7 @@ METRICS: Final[dict[str, Metric]] = {
         "spreads", "bps", "the same, weighted by lots", "Holden & Jacobsen (2014)", _QT
     ),
     **{
-        f"{name}_{label}_bps": Metric("spreads", "bps", definition.format(words), _HUANG_STOLL_96, _QT, 30)
+        f"{name}_{label}_bps": Metric("spreads", "bps", definition.format(words), _BESSEMBINDER_KAUFMAN, _QT, 30)
         for label, words in (("1s", "1 s"), ("5s", "5 s"), ("1m", "60 s"))
         for name, definition in (
             ("realized_spread", "2 D (p − mid {} later) over the mid: what the supplier of liquidity keeps"),
@@ -355,6 +363,9 @@ METRICS: Final[dict[str, Metric]] = {
     "depth_1": Metric("depth", "lots", "lots at the best price, mean of both sides", "", _D, counts="books"),
     "depth_5": Metric("depth", "lots", "the same of five levels", "", _D, counts="books"),
     "depth_10": Metric("depth", "lots", "the same of ten levels", "", _D, counts="books"),
+    "book_crossed": Metric(
+        "depth", "share", "time in which the levels told lock or cross, and the newest stand", "", _D, counts="books"
+    ),
     "queue_imbalance": Metric(
         "depth", "share", "(lots at the best bid − at the ask) / both", "Gould & Bonart (2016)", _D, counts="books"
     ),

@@ -10,14 +10,14 @@ import polars as pl
 
 from mdcapture.analysis.catalogue import METRICS
 from mdcapture.analysis.extract import FLOW_NS, LEVELS, SECOND_NS, Extract
-from mdcapture.analysis.figures import YEAR_S, without_noise
+from mdcapture.analysis.figures import sampled_volatility, without_noise
 from mdcapture.analysis.hours import EXCHANGE_ZONE, known_zone
 from mdcapture.analysis.kinds import Kind
 from mdcapture.analysis.laws import fitted_tails
 from mdcapture.analysis.pairs import together
 from mdcapture.charts.book import depth_heatmap
 from mdcapture.charts.curves import epps, leads_and_lags, recovery, response_function, seasonality, signature_plot
-from mdcapture.charts.drawing import UTC, Chart, empty, length
+from mdcapture.charts.drawing import UTC, Z_95, Chart, empty, length
 from mdcapture.charts.price import cumulative_flow, price_and_trades
 from mdcapture.charts.profile import footprint_cells, profile_bars
 from mdcapture.charts.quality import latency, message_rates
@@ -49,6 +49,9 @@ _SIGNATURE_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300)
 _EPPS_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _RESPONSE_S: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 _FEWEST: Final = 5
+_ENOUGH: Final = 20
+"""So many returns tell how much they differ: with fewer there is no band."""
+
 _SIZE_EDGES: Final = (1, 2, 5, 20)
 _MINUTE_NS: Final = 60 * SECOND_NS
 _DAY_BINS: Final = 48
@@ -202,15 +205,29 @@ def _sizes(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no 
 
 def _signature(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
     x = parts[0]
-    r, rows = pl.col("log_return"), []
+    rows = []
     for interval_s in _SIGNATURE_S:
-        returns = x.returns(round(interval_s * SECOND_NS)).select(r.count().alias("n"), variance=(r * r).sum())
-        n, variance = returns.row(0)
-        if n >= _FEWEST:
-            rows.append((interval_s, 100 * (variance / (n * interval_s) * YEAR_S) ** 0.5, "mid"))
-    curve = pl.DataFrame(rows, {"interval_s": pl.Float64, "volatility": pl.Float64, "series": pl.String}, orient="row")
-    robust = without_noise(x)["kernel_volatility"].to_list() if rows else []
-    return signature_plot(curve, robust=next(iter(robust), None), title=_named(x, "volatility signature"))
+        volatility, error = sampled_volatility(interval_s)
+        returns = x.returns(round(interval_s * SECOND_NS))
+        n = pl.col("log_return").count()
+        rows.append(returns.select(interval_s=pl.lit(float(interval_s)), volatility=volatility, error=error, n=n))
+    measured = pl.concat(rows).filter(pl.col("n") >= _FEWEST)
+    volatility, reach = pl.col("volatility"), (_times_error("error") / pl.col("volatility")).exp()
+    curve = measured.select(
+        "interval_s", "volatility", series=pl.lit("mid"), low=volatility / reach, high=volatility * reach
+    )
+    robust = without_noise(x)["kernel_volatility"].to_list() if curve.height else []
+    return signature_plot(
+        curve,
+        robust=next(iter(robust), None),
+        band=f"95 % (realized quarticity), which holds without noise and jumps; none of fewer than {_ENOUGH} returns",
+        title=_named(x, "volatility signature"),
+    )
+
+
+def _times_error(error: str) -> pl.Expr:
+    """How far a band of 95 % reaches to each side, where there are enough returns."""
+    return pl.when(pl.col("n") >= _ENOUGH).then(Z_95 * pl.col(error))
 
 
 def _response(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
@@ -232,17 +249,21 @@ def _response(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # 
         .then(pl.format("{} and more", "size_from"))
         .otherwise(pl.format("{} to {}", "size_from", below))
     )
+    mean, reach, unit = pl.col("response"), _times_error("response_se"), x.tick_size or 1.0
     curve = (
         moves.filter(pl.col("n") >= _FEWEST)
         .sort("size_from")
         .select(
             horizon_s=pl.col("horizon").replace_strict(seconds, return_dtype=pl.Float64),
-            response=pl.col("response") / (x.tick_size or 1.0),
+            response=mean / unit,
             series=name,
             unit=pl.lit("ticks" if x.tick_size else "price"),
+            low=(mean - reach) / unit,
+            high=(mean + reach) / unit,
         )
     )
-    return response_function(curve, title=title)
+    band = f"95 % (Newey-West over blocks of time as long as the horizon); none of fewer than {_ENOUGH} blocks"
+    return response_function(curve, band=band, title=title)
 
 
 def _time_of_day(parts: Sequence[Extract], zone: str) -> Chart:
@@ -336,8 +357,16 @@ def _epps(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no c
         return empty(title, "one contract only: correlations need two")
     curve = together(parts).epps([round(interval_s * SECOND_NS) for interval_s in _EPPS_S])
     rows = curve.filter(pl.col("n") >= _FEWEST).sort("contract_x", "contract_y", "interval_ns")
-    pairs = rows.select("correlation", interval_s=pl.col("interval_ns") / SECOND_NS, series=_pair_names(parts))
-    return epps(pairs, title=title)
+    rho, reach = pl.col("correlation"), _times_error("correlation_se") / (1 - pl.col("correlation").pow(2))
+    pairs = rows.select(
+        "correlation",
+        interval_s=pl.col("interval_ns") / SECOND_NS,
+        series=_pair_names(parts),
+        low=(rho.arctanh() - reach).tanh(),
+        high=(rho.arctanh() + reach).tanh(),
+    )
+    band = f"95 % (Fisher's z), which holds where returns do not depend on earlier ones; none of fewer than {_ENOUGH}"
+    return epps(pairs, band=band, title=title)
 
 
 def _leads(parts: Sequence[Extract], zone: str) -> Chart:  # noqa: ARG001  # no clock on it
@@ -392,7 +421,8 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
     ),
     Kind.SIGNATURE: Picture(
         "Volatility signature",
-        "Realized volatility of the mid by the interval of sampling; without noise it would be the same at all.",
+        "Realized volatility of the mid by the interval of sampling; without noise it would be the same at all. The "
+        "band is that of sampling alone (Barndorff-Nielsen & Shephard 2002).",
         _signature,
     ),
     Kind.DAY: Picture(
@@ -403,11 +433,16 @@ PICTURES: Final[Mapping[Kind, Picture]] = {
     ),
     Kind.RESPONSE: Picture(
         "Response to trades",
-        "The mean move of the mid after trades, in their direction, by horizon and size (Bouchaud and others 2004).",
+        "The mean move of the mid after trades, in their direction, by horizon and size (Bouchaud and others 2004). "
+        "The band allows for moves of near trades that overlap.",
         _response,
     ),
     Kind.EPPS: Picture(
-        "Correlation by interval", "Correlation of the returns of mids, previous tick (Epps 1979).", _epps, of_all=True
+        "Correlation by interval",
+        "Correlation of the returns of mids, previous tick (Epps 1979). The band is that of sampling alone "
+        "(Barndorff-Nielsen & Shephard 2004).",
+        _epps,
+        of_all=True,
     ),
     Kind.LEADS: Picture(
         "Lead and lag",

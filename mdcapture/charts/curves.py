@@ -37,40 +37,64 @@ def _seconds(title: str, values: pl.Series, *, padding: int = 0) -> alt.X:
     return alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=padding), axis=axis)
 
 
+def _upwards(title: str, rows: pl.DataFrame, *others: float) -> alt.Y:
+    """The axis of what is drawn, with nought: of bands so much that the lines have half of the height at least."""
+    points = [*rows["y"], 0.0, *others]
+    lowest, highest = min(points), max(points)
+    if highest == lowest:
+        return alt.Y("y:Q", title=title)
+    room = (highest - lowest) / 2
+    if "low" in rows.columns:
+        ends = rows.select(pl.col("low").min(), pl.col("high").max()).fill_nan(None).row(0)
+        low, high = (value if end is None else end for value, end in zip((lowest, highest), ends, strict=True))
+        lowest, highest = max(lowest - room, min(lowest, low)), min(highest + room, max(highest, high))
+    return alt.Y("y:Q", title=title, scale=alt.Scale(domain=[lowest, highest], nice=True))
+
+
+def _explained(rows: pl.DataFrame, band: str) -> list[str]:
+    """The line that says what the bands are, where there are any."""
+    return [f"band: {band}"] if band and "low" in rows.columns and rows["low"].count() else []
+
+
 def signature_plot(
-    curve: pl.DataFrame, *, robust: float | None = None, title: str = "Volatility signature"
+    curve: pl.DataFrame, *, robust: float | None = None, band: str = "", title: str = "Volatility signature"
 ) -> alt.LayerChart:
     """Volatility by the interval of sampling: what rises to the left is noise.
 
     Args:
-        curve: `interval_s`, `volatility` (% a year), `series` (what was sampled), a row an interval.
+        curve: `interval_s`, `volatility` (% a year), `series` (what was sampled), a row an interval; a band where it
+            has `low` and `high`.
         robust: The volatility without noise, by a realized kernel, drawn as a line.
+        band: What the band is.
         title: The chart's title.
     """
     rows = curve.drop_nulls("volatility").rename({"interval_s": "x", "volatility": "y"})
     if rows.is_empty():
         return empty(title, "no returns")
-    y = alt.Y("y:Q", title="volatility, % a year", scale=alt.Scale(zero=True))
+    known = [] if robust is None else [robust]
+    y = _upwards("volatility, % a year", rows, *known)
     lines = curve_lines(rows, _seconds("interval of sampling", rows["x"]), y)
-    if robust is None:
-        return layered(lines, title=title)
-    line = rule("y", robust, "ink")
-    return layered(lines, line, title=title, subtitle=f"dashed: realized kernel, {robust:.2f} % a year, without noise")
+    says = [f"dashed: realized kernel, {value:.2f} % a year, without noise" for value in known]
+    subtitle = says + _explained(rows, band)
+    return layered(lines, *(rule("y", value, "ink") for value in known), title=title, subtitle=subtitle)
 
 
-def response_function(curve: pl.DataFrame, *, title: str = "Response to trades") -> alt.LayerChart:
+def response_function(curve: pl.DataFrame, *, band: str = "", title: str = "Response to trades") -> alt.LayerChart:
     """How the mid moves after trades, by horizon and size.
 
     Args:
-        curve: `horizon_s`, `response` (ticks or price units, as `unit` says), `series` (sizes), `unit`.
+        curve: `horizon_s`, `response` (ticks or price units, as `unit` says), `series` (sizes), `unit`; a band where it
+            has `low` and `high`.
+        band: What the band is.
         title: The chart's title.
     """
     rows = curve.drop_nulls("response").rename({"horizon_s": "x", "response": "y"})
     if rows.is_empty():
         return empty(title, "no trade whose later mids are known")
-    y = alt.Y("y:Q", title=f"mean move of the mid, {rows['unit'][0]}")
+    y = _upwards(f"mean move of the mid, {rows['unit'][0]}", rows)
     lines = curve_lines(rows.drop("unit"), _seconds("time after the trade", rows["x"]), y, title="lots")
-    return layered(rule("y", 0), lines, title=title, subtitle="in the direction of the aggressor, by size of trade")
+    subtitle = ["in the direction of the aggressor, by size of trade", *_explained(rows, band)]
+    return layered(rule("y", 0), lines, title=title, subtitle=subtitle)
 
 
 def recovery(curve: pl.DataFrame, *, title: str = "Recovery of the book") -> alt.LayerChart:
@@ -103,24 +127,21 @@ def recovery(curve: pl.DataFrame, *, title: str = "Recovery of the book") -> alt
     return layered(rule("y", 0), rule("y", 0.5), lines, title=title, subtitle=subtitle)
 
 
-def epps(curve: pl.DataFrame, *, title: str = "Correlation by interval (Epps)") -> alt.LayerChart:
+def epps(curve: pl.DataFrame, *, band: str = "", title: str = "Correlation by interval (Epps)") -> alt.LayerChart:
     """Correlation of pairs of contracts by the interval of sampling.
 
     Args:
-        curve: `interval_s`, `correlation`, `series` (the pair).
+        curve: `interval_s`, `correlation`, `series` (the pair); a band where it has `low` and `high`.
+        band: What the band is.
         title: The chart's title.
     """
     rows = curve.drop_nulls("correlation").rename({"interval_s": "x", "correlation": "y"})
     if rows.is_empty():
         return empty(title, "no two contracts with returns at the same times")
-    y = alt.Y("y:Q", title="correlation of returns")
+    y = _upwards("correlation of returns", rows)
     lines = curve_lines(rows, _seconds("interval of sampling", rows["x"]), y)
-    return layered(
-        rule("y", 0),
-        lines,
-        title=title,
-        subtitle="it falls to short intervals, where contracts move one after the other",
-    )
+    subtitle = ["it falls to short intervals, where contracts move one after the other", *_explained(rows, band)]
+    return layered(rule("y", 0), lines, title=title, subtitle=subtitle)
 
 
 def leads_and_lags(curve: pl.DataFrame, *, title: str = "Lead and lag") -> alt.LayerChart:

@@ -31,6 +31,7 @@ __all__ = [
     "SIDES",
     "UTC",
     "WIDTH_PX",
+    "Z_95",
     "Chart",
     "curve_lines",
     "empty",
@@ -66,6 +67,9 @@ COLOURS: Final = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00")
 BUY, SELL = BLUE, ORANGE
 SIDES: Final = {0: "buy", 1: "sell"}
 
+Z_95: Final = 1.96
+"""So many standard errors to each side are 95 %."""
+
 _FONT: Final = "Helvetica, Arial, sans-serif"
 _SCALE: Final = 2.0
 _DIGITS: Final = 7
@@ -74,6 +78,9 @@ _DAY_MS: Final = 86_400_000
 _DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 1], [1, 1])
 _SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 _LEGEND_COLUMNS: Final = 5
+_BAND: Final = 0.15
+"""How opaque a band is: lighter than its line, and those of several lines can be told apart."""
+
 _UNITS_NS: Final = {"h": 3_600_000_000_000, "min": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000}
 
 
@@ -152,8 +159,10 @@ def length(time_ns: int) -> str:
 
 def curve_lines(
     rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str | None = None, points: bool = True, clip: bool = False
-) -> alt.Chart:
+) -> alt.Chart | Chart:
     """A line for each `series` of the rows, told apart by colour, dash and, with points, shape; without, it has steps.
+
+    Where the rows have `low` and `high`, a light band lies behind it, cut off at the end of the axis.
 
     Args:
         rows: What the axes name, and `series`.
@@ -165,7 +174,9 @@ def curve_lines(
     """
     names = rows["series"].unique(maintain_order=True).to_list()
     edge_px = 0 if points else 2
-    legend = None if len(names) == 1 else alt.Legend(columns=_LEGEND_COLUMNS, symbolStrokeWidth=edge_px)
+    legend = (
+        None if len(names) == 1 else alt.Legend(columns=_LEGEND_COLUMNS, symbolStrokeWidth=edge_px, symbolOpacity=1)
+    )
 
     def look(looks: Sequence[Any], turn: int = 0) -> dict[str, Any]:
         """Colours come again after the last one; what else tells lines apart is then another one than before."""
@@ -174,12 +185,17 @@ def curve_lines(
         return {"title": title, "legend": legend, "scale": alt.Scale(domain=names, range=every)}
 
     mark: dict[str, Any] = {"point": alt.OverlayMarkDef(size=45, filled=True, clip=clip)} if points else {}
+    colour = alt.Color("series:N", **look(COLOURS))
     chart: alt.Chart = (
         plotted(rows)
         .mark_line(strokeWidth=2, interpolate="linear" if points else "step-after", clip=clip, **mark)
-        .encode(x, y, alt.Color("series:N", **look(COLOURS)), alt.StrokeDash("series:N", **look(_DASHES, turn=1)))
+        .encode(x, y, colour, alt.StrokeDash("series:N", **look(_DASHES, turn=1)))
     )
-    return chart.encode(alt.Shape("series:N", **look(_SHAPES, turn=1))) if points else chart
+    lines = chart.encode(alt.Shape("series:N", **look(_SHAPES, turn=1))) if points else chart
+    if not {"low", "high"} <= {*rows.columns}:
+        return lines
+    ends = plotted(rows.select("x", "high", "series", y="low"))
+    return cast("Chart", ends.mark_area(opacity=_BAND, clip=True).encode(x, y, alt.Y2("high:Q"), colour) + lines)
 
 
 def sides(channel: type[alt.Color | alt.Shape], field: str = "aggressor") -> alt.Color | alt.Shape:
@@ -203,7 +219,7 @@ def empty(title: str, why: str) -> alt.LayerChart:
 
 
 def layered(
-    *charts: alt.Chart,
+    *charts: alt.Chart | Chart,
     title: str,
     subtitle: str | Sequence[str] = "",
     width_px: int = WIDTH_PX,

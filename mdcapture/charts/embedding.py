@@ -21,7 +21,7 @@ class Embedded(NamedTuple):
     """A chart for a page, which writes the title itself so that long lines wrap."""
 
     title: str
-    subtitle: str
+    subtitle: tuple[str, ...]
     specification: dict[str, Any]
 
 
@@ -31,7 +31,9 @@ def embed(chart: alt.LayerChart) -> Embedded:
     heading = specification.pop("title", {})
     specification.pop("config", None)
     specification |= {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return Embedded(heading.get("text", ""), heading.get("subtitle", ""), specification)
+    subtitle = heading.get("subtitle", "")
+    lines = (subtitle,) if isinstance(subtitle, str) else tuple(subtitle)
+    return Embedded(heading.get("text", ""), lines, specification)
 
 
 def vega_script() -> str:

@@ -11,6 +11,7 @@ from mdcapture.charts.drawing import (
     BLUE,
     ORANGE,
     UTC,
+    Z_95,
     curve_lines,
     empty,
     layered,
@@ -21,7 +22,6 @@ from mdcapture.charts.drawing import (
 
 __all__ = ["coverage_calendar", "distributions", "over_sessions"]
 
-_Z_95: Final = 1.96
 _CELL_PX: Final = 26
 _MOST_LABELLED: Final = 31
 _DAY_LABELS: Final = 12
@@ -40,7 +40,7 @@ def over_sessions(figures: pl.DataFrame, *, unit: str, title: str, zone: str = U
     """
     if figures.is_empty():
         return empty(title, "no session has this figure")
-    half = _Z_95 * pl.col("error")
+    half = Z_95 * pl.col("error")
     rows = timed(
         figures.select(
             "start_ns", series="contract", y="value", low=pl.col("value") - half, high=pl.col("value") + half

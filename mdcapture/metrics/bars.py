@@ -166,8 +166,9 @@ def imbalance_bars(
 
     With b = +1 for a buyer-initiated and -1 for a seller-initiated trade, and w its weight, a bar closes at the first
     trade where |sum b w| >= E[T] |E[b w]|. López de Prado (2018), "Advances in Financial Machine Learning", Wiley,
-    section 2.3.2. The book leaves the averages open; here E[T] and E[b w] are exponential averages over closed bars of
-    their number of trades and their mean of b w, and the first bar of a stretch is a tick bar of `expected_trades`.
+    section 2.3.2. The book takes exponential averages over earlier bars, and leaves open how long they remember and
+    whether bars or trades are averaged; here E[T] and E[b w] are those over closed bars of their number of trades and
+    their mean of b w, and the first bar of a stretch is a tick bar of `expected_trades`.
 
     Args:
         trades: As for `time_bars`.
@@ -199,7 +200,7 @@ def run_bars(
     """Bars that close when one side has traded more than was to be expected of the busier side.
 
     A bar closes at the first trade where max(sum of buys' w, sum of sells' w) >= E[T] max(P[b=1] E[w | b=1],
-    P[b=-1] E[w | b=-1]). López de Prado (2018), "Advances in Financial Machine Learning", Wiley, section 2.3.3.
+    P[b=-1] E[w | b=-1]). López de Prado (2018), "Advances in Financial Machine Learning", Wiley, section 2.3.2.
     Arguments, averages and errors are those of `imbalance_bars`.
     """
     closes = _straying(_buys_and_sells, expected_trades, span, limits)

@@ -50,7 +50,7 @@ def classify(
     """Add the sign that each rule gives a trade, as `tick`, `quote`, `lee_ready`, `emo`, `clnv`.
 
     - tick: the sign of the last change of price that was not zero. Holthausen, Leftwich and Mayers (1987), "The Effect
-      of Large Block Transactions on Security Prices", Journal of Financial Economics 19.
+      of Large Block Transactions on Security Prices: A Cross-Sectional Analysis", Journal of Financial Economics 19.
     - quote: the sign of price less mid, nothing at the mid. Hasbrouck (1988), "Trades, Quotes, Inventories, and
       Information", Journal of Financial Economics 22.
     - lee_ready: quote, and tick at the mid. Lee and Ready (1991), "Inferring Trade Direction from Intraday Data",
@@ -118,6 +118,9 @@ def _signs(tick: pl.Expr) -> dict[Rule, pl.Expr]:
 
 def agreement(trades: Frame, *, rules: Sequence[str] = get_args(Rule)) -> Frame:
     """How often each rule gives a trade the side that the feed reports.
+
+    Chakrabarty, Pascual and Shkilko (2015), "Evaluating Trade Classification Algorithms: Bulk Volume Classification
+    versus the Tick Rule and the Lee-Ready Algorithm", Journal of Financial Markets 25.
 
     Args:
         trades: Trades with `side`, `volume` and a column of signs for each rule, from `classify`.

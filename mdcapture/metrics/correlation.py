@@ -39,6 +39,7 @@ __all__ = [
     "lead_lag",
     "lead_lag_ratio",
     "realized_correlation",
+    "realized_correlation_error",
     "realized_covariance",
     "realized_covariances",
     "refreshed",
@@ -81,6 +82,27 @@ def realized_correlation(x: Column, y: Column) -> pl.Expr:
     variances = (realized_variance(pl.when(both).then(column(side))) for side in (x, y))
     product = math.prod(variances, start=pl.lit(1.0))
     return pl.when(product > 0).then(realized_covariance(x, y) / product.sqrt())
+
+
+def realized_correlation_error(x: Column, y: Column) -> pl.Expr:
+    """Standard error of realized correlation without noise and jumps, where returns do not depend on those before.
+
+    By the delta method the error of rho is that of the sum of `psi = xy / sqrt(Vx Vy) - rho/2 (x^2 / Vx + y^2 / Vy)`, V
+    the realized variances: `sqrt(sum psi^2)`, for any path of the volatilities. The products of neighbours that the
+    paper takes off are left out: without them it is never negative, and too wide at most, where the correlation or the
+    ratio of the volatilities changes. An interval on the scale of z, `tanh(atanh rho ± 1.96 se / (1 - rho^2))`, stays
+    between -1 and 1 and is true of fewer returns than `rho ± 1.96 se`.
+
+    Barndorff-Nielsen and Shephard (2004), see `realized_covariance`; z is of Fisher (1921), "On the 'probable error' of
+    a coefficient of correlation deduced from a small sample", Metron.
+    """
+    both = column(x).is_not_null() & column(y).is_not_null()
+    x, y = (pl.when(both).then(column(side)) for side in (x, y))
+    variance_x, variance_y = realized_variance(x), realized_variance(y)
+    product = variance_x * variance_y
+    shares = x.pow(2) / variance_x + y.pow(2) / variance_y
+    psi = x * y / product.sqrt() - realized_correlation(x, y) / 2 * shares
+    return pl.when(product > 0).then(psi.pow(2).sum().sqrt())
 
 
 def bipower_covariance(x: Column, y: Column) -> pl.Expr:
@@ -131,7 +153,8 @@ def realized_covariances(prices: Frame, price: str = "mid", *, interval_ns: int,
 
     Returns:
         `session_id` if given, `contract_x`, `contract_y`, `n` (intervals with both returns), `variance_x`,
-        `variance_y`, `covariance`, `bipower_covariance` (squared log points), `correlation`.
+        `variance_y`, `covariance`, `bipower_covariance` (squared log points), `correlation`, `correlation_se` (see
+        `realized_correlation_error`).
     """
     returns = synchronized_returns(prices.lazy(), price, interval_ns=interval_ns, incidents=incidents)
     both = pl.col("return_x").is_not_null() & pl.col("return_y").is_not_null()
@@ -142,6 +165,7 @@ def realized_covariances(prices: Frame, price: str = "mid", *, interval_ns: int,
         covariance=realized_covariance("return_x", "return_y"),
         bipower_covariance=bipower_covariance("return_x", "return_y"),
         correlation=realized_correlation("return_x", "return_y"),
+        correlation_se=realized_correlation_error("return_x", "return_y"),
     )
     return alike(table, prices)
 
@@ -282,7 +306,7 @@ def kernel_covariances(
 
     Barndorff-Nielsen, Hansen, Lunde and Shephard (2011), "Multivariate realised kernels: consistent positive
     semi-definite estimators of the covariation of equity prices with noise and non-synchronous trading", Journal of
-    Econometrics.
+    Econometrics; without their averaging of the first and the last prices.
 
     Args:
         prices: See `hayashi_yoshida`.

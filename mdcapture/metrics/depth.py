@@ -112,7 +112,7 @@ def book_slope(
 
         (1/N) ( v_1 / |p_1/p_0 - 1|  +  sum for i = 1 to N - 1 of (v_{i+1}/v_i - 1) / |p_{i+1}/p_i - 1| )
 
-    Naes and Skjeltorp (2006), "Order Book Characteristics and the Volume-Volatility Relation: Empirical Evidence from a
+    Næs and Skjeltorp (2006), "Order Book Characteristics and the Volume-Volatility Relation: Empirical Evidence from a
     Limit Order Market", Journal of Financial Markets 9. Null where a side has fewer levels, or one lot at the first
     (its logarithm is nil), and where the book is locked.
 

@@ -256,7 +256,7 @@ def smooth_pattern(pattern: Frame, *, harmonics: int = 4, day_start_ns: int = 61
     bins, with u from 0 to 1 the part of the day that has passed; scaled to a mean of 1 like `factor`.
 
     Andersen and Bollerslev (1997), "Intraday Periodicity and Volatility Persistence in Financial Markets", Journal of
-    Empirical Finance 4.
+    Empirical Finance 4; they fit the form to the logarithm of each squared return, we to that of each bin's mean.
 
     Args:
         pattern: What `intraday_pattern` made. Bins whose factor is not positive have no logarithm and no smooth factor.

@@ -1,16 +1,17 @@
 """How trading moves the price: mid moves after trades by horizon and size, and regressions of moves on flow.
 
 Trades and quotes flow in, or bars that hold what was traded beside how the mid moved. All measures are of prints on an
-anonymous tape. The square-root law of impact, I = Y sigma sqrt(Q / V) (Toth and others 2011, Physical Review X), is of
-metaorders, the parent orders that traders work in parts: without their identities it is not identifiable, so there is
-no function for it. The concave mid move of single prints by size (`response` with `size_edges`) is another thing.
+anonymous tape. The square-root law of impact, I = Y sigma sqrt(Q / V) (Tóth and others 2011, Anomalous price impact
+and the critical nature of liquidity in financial markets, Physical Review X), is of metaorders, the parent orders that
+traders work in parts: without their identities it is not identifiable, so there is no function for it. The concave mid
+move of single prints by size (`response` with `size_edges`) is another thing.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mdcapture.metrics.asof import Gaps
+
+_LEAST_BLOCKS: Final = 20
+"""Fewer blocks do not tell how much they differ."""
 
 __all__ = [
     "amihud",
@@ -66,7 +70,8 @@ def response(
     """The mean move of the mid after trades in their direction, R(h) = E[D_t (m_{t+h} - m_t)], by horizon and by size.
 
     Bouchaud, Gefen, Potters and Wyart (2004), Fluctuations and response in financial markets: the subtle nature of
-    'random' price changes, Quantitative Finance. It is half of the price impact of `trade_spreads`.
+    'random' price changes, Quantitative Finance, where horizons are in trades. It is half of the price impact of
+    `trade_spreads`.
 
     Args:
         trades: The lake's trades.
@@ -83,8 +88,9 @@ def response(
 
     Returns:
         Key columns, `size_from` and `size_below` (null above the last edge) where there are edges, `horizon` (`5s`,
-        `300t`), `response` on the scale, `sd` of single moves, and `n`. The moves of near trades overlap, so that
-        sd / sqrt(n) is too small for an error.
+        `300t`), `response` on the scale, `sd` of single moves, `n`, and `response_se`. The moves of near trades
+        overlap, so that sd / sqrt(n) is too small for an error; `response_se` is Newey and West's over blocks as long
+        as the horizon, of the moves in each together, and null where fewer than 20 blocks have one.
 
     Raises:
         UsageError: No horizon, one in trades below 1, or `ticks` without a tick size.
@@ -112,22 +118,45 @@ def response(
         )
         for label, move in moves.items()
     ]
+    trade, time_ns = pl.int_range(pl.len()), pl.col(clock)
+    blocks = [trade // k for k in horizons_trades] + [time_ns // horizon_ns for horizon_ns in horizons_ns]
     edges: list[int] = sorted(size_edges)
     bounds = list(itertools.zip_longest(edges, edges[1:]))
     classes = pl.DataFrame(bounds, {"size_from": pl.Int64, "size_below": pl.Int64}, orient="row")
     classes = classes.with_row_index("_class", 1)
-    of_size = pl.lit(classes["size_from"]).search_sorted(pl.col("volume"), side="right")
+    of_size = pl.lit(classes["size_from"]).search_sorted(pl.col("volume"), side="right") if edges else pl.lit(0)
 
     def metric(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
         if edges:
             by_class = own.drop_nulls("volume").group_by(_class=of_size).agg(statistics)
-            wide = classes.join(by_class, on="_class", maintain_order="left").drop("_class")
+            wide = classes.join(by_class, on="_class", maintain_order="left")
         else:
-            wide = own.select(statistics)
-        table = wide.select(pl.exclude(labels), moves=pl.concat_list(labels))
-        return table.explode("moves").unnest("moves")
+            wide = own.select(pl.lit(0).alias("_class"), *statistics)
+        table = wide.select(pl.exclude(labels), moves=pl.concat_list(labels)).explode("moves").unnest("moves")
+        errors = [
+            _mean_errors(own.select(move=moves[label], group=of_size, block=block), label)
+            for label, block in zip(labels, blocks, strict=True)
+        ]
+        keys = ["_class", "horizon"]
+        return table.join(pl.concat(errors), on=keys, how="left", maintain_order="left").drop("_class")
 
     return alike(each_group(metric, matched), trades)
+
+
+def _mean_errors(moves: pl.DataFrame, label: str) -> pl.DataFrame:
+    """The standard error of the mean `move` of each `group`, whose moves are alike within a `block` and to the next.
+
+    The mean of all is the slope of the blocks' sums on their numbers, both over the root of the numbers.
+    """
+    sums = moves.drop_nulls().group_by("group", "block").agg(total=pl.col("move").sum(), n=pl.len()).sort("block")
+    rows = []
+    for (group,), own in sums.group_by("group"):
+        roots = np.sqrt(own["n"].to_numpy())
+        fit = least_squares((own["total"].to_numpy() / roots, roots))
+        error = float(fit.standard_errors[0]) if own.height >= _LEAST_BLOCKS else None
+        rows.append((group, label, error))
+    schema = {"_class": sums.schema["group"], "horizon": pl.String(), "response_se": pl.Float64()}
+    return pl.DataFrame(rows, schema, orient="row")
 
 
 def mid_changes(
@@ -285,8 +314,8 @@ def hasbrouck_lambda(
 ) -> pl.DataFrame:
     """Hasbrouck's lambda: the slope of the mid's log return on the sum of D sqrt(p q), over five minutes by default.
 
-    Hasbrouck (2009), Trading costs and returns for U.S. equities, Journal of Finance. Arguments as for `impact_bars`,
-    results as for `flow_regression`.
+    Hasbrouck (2009), Trading costs and returns for U.S. equities: estimating effective costs from daily data, Journal
+    of Finance, where the regression has no constant. Arguments as for `impact_bars`, results as for `flow_regression`.
     """
     bars = impact_bars(trades.lazy(), quotes, interval_ns, sign=sign, incidents=incidents)
     return flow_regression(bars, change="mid_return", flow="signed_root_value", hac_lags=hac_lags)
@@ -318,8 +347,9 @@ def amihud(
 def bar_kyle(price: Column = "close", volume: Column = "volume", *, window: int | None = None) -> pl.Expr:
     """Kyle's lambda as it is read off bars without signs: the mean of dp / (b V), b the sign of the last change.
 
-    Lopez de Prado (2018), Advances in Financial Machine Learning, chapter 19. Since dp has the sign b wherever it is
-    not nil, it is the mean of |dp| / V, a measure of illiquidity rather than a slope; `kyle_lambda` is the regression.
+    So mlfinlab has it. López de Prado (2018), Advances in Financial Machine Learning, section 19.4.1, has the slope of
+    dp on b V instead. Since dp has the sign b wherever it is not nil, the mean is that of |dp| / V, a measure of
+    illiquidity rather than a slope; `kyle_lambda` is the regression.
 
     Args:
         price: Closes of the bars.

@@ -70,8 +70,8 @@ def hasbrouck_var(
         x_t = c_0 + sum_{i=1..lags} c_i r_{t-i} + sum_{i=1..lags} d_i x_{t-i} + v_t
 
     Hasbrouck (1991), Measuring the information content of stock trades, Journal of Finance: the impulse response. The
-    share of variance: Hasbrouck (1991), The summary informativeness of stock trades, Review of Financial Studies. The
-    permanent impact is the limit of the cumulated response, in closed form.
+    share of variance: Hasbrouck (1991), The summary informativeness of stock trades: an econometric analysis, Review of
+    Financial Studies. The permanent impact is the limit of the cumulated response, in closed form.
 
     Args:
         change: (n,), the mid after each trade and before the next, less the mid before it.

@@ -1,7 +1,7 @@
 """Jump tests: was this period's variance made by a price that moves continuously, or by jumps too, and when?
 
 Log returns flow in; statistics that are standard normal while there is no jump flow out, as polars expressions, one
-number a period (Barndorff-Nielsen and Shephard; Ait-Sahalia and Jacod) or one a return (Lee and Mykland). Jumps make
+number a period (Barndorff-Nielsen and Shephard; Aït-Sahalia and Jacod) or one a return (Lee and Mykland). Jumps make
 all of them large. `jump_tests` is the usual table of all of them, `lee_mykland` marks the returns.
 
 Noise and a coarse tick grid look like jumps, or hide them: use returns over minutes, or a long business-time step, not
@@ -196,12 +196,12 @@ def lee_mykland(
 
 
 def ait_sahalia_jacod_ratio(returns: Column, *, power: int = 4, step: int = 2) -> pl.Expr:
-    """Ait-Sahalia and Jacod's ratio: the power variation of `step`-fold returns over that of the returns.
+    """Aït-Sahalia and Jacod's ratio: the power variation of `step`-fold returns over that of the returns.
 
     `S = sum |r_i + ... + r_(i+k-1)|^p / sum |r_i|^p`, over returns that follow each other without overlap: 1 with
     jumps, `k^(p/2 - 1)` (2 by default) without. Blocks that a gap breaks are made up for.
 
-    Ait-Sahalia and Jacod (2009), "Testing for jumps in a discretely observed process", Annals of Statistics.
+    Aït-Sahalia and Jacod (2009), "Testing for jumps in a discretely observed process", Annals of Statistics.
 
     Args:
         returns: Log returns over equal intervals.
@@ -223,12 +223,12 @@ def ait_sahalia_jacod_ratio(returns: Column, *, power: int = 4, step: int = 2) -
 def ait_sahalia_jacod_statistic(
     returns: Column, *, power: int = 4, step: int = 2, multiple: float = 4.0, exponent: float = 0.47
 ) -> pl.Expr:
-    """Ait-Sahalia and Jacod's test that there is no jump: `(k^(p/2 - 1) - S) / sqrt(V)`, standard normal without jumps.
+    """Aït-Sahalia and Jacod's test that there is no jump: `(k^(p/2 - 1) - S) / sqrt(V)`, standard normal without jumps.
 
     `V = M m_p^2 / m_2p x A_2p / A_p^2`, where `A_q` is the sum of `|r|^q` over the returns no larger than a threshold,
     `m_q = E|Z|^q` and `M` (160/3 by default) a constant of p and k.
 
-    Ait-Sahalia and Jacod (2009), see `ait_sahalia_jacod_ratio`.
+    Aït-Sahalia and Jacod (2009), see `ait_sahalia_jacod_ratio`.
 
     Args:
         returns: Log returns over equal intervals.

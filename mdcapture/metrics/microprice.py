@@ -55,8 +55,9 @@ def fit_micro_price(
     """Fit the micro-price on snapshots of one contract, from any number of sessions.
 
     Imbalance and spread form a Markov chain, watched from snapshot to snapshot. With Q the transitions that leave the
-    mid where it is, R those that move it, and K the size of the moves, the first move's expectation is G1 = (1 - Q)^-1
-    R K, the state after it is drawn by B = (1 - Q)^-1 R, and the micro-price is mid + sum over k of B^k G1.
+    mid where it is, R those that move it, and d the mean move of the mid out of each state (the paper's R1 K), the
+    first move's expectation is G1 = (1 - Q)^-1 d, the state after it is drawn by B = (1 - Q)^-1 R, and the
+    micro-price is mid + sum over k of B^k G1.
 
     Stoikov (2018), "The Micro-Price: A High-Frequency Estimator of Future Prices", Quantitative Finance 18.
 

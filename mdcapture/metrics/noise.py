@@ -123,7 +123,7 @@ def subsampled_variance(returns: Returns, step: int) -> float:
     A grid that starts with the first price has `n/step` returns, the later ones lack a part at either end, so that the
     mean stands for `(n - step + 1)/n` of the period. Noise is in it, but less than in the variance of every tick.
 
-    Zhang, Mykland and Ait-Sahalia (2005), see `two_scale_variance`: their second-best estimator.
+    Zhang, Mykland and Aït-Sahalia (2005), see `two_scale_variance`: their second-best estimator.
 
     Args:
         returns: Log returns of one series at the highest frequency.
@@ -141,8 +141,9 @@ def subsampled_variance(returns: Returns, step: int) -> float:
 def noise_to_signal(returns: Returns, *, sparse_returns: int = 20) -> float:
     """`xi^2`, the variance of the noise over that of the efficient price, from returns at the highest frequency.
 
-    `omega^2` is `RV / (2 n)`. The integrated variance, which stands for the root of the quarticity, is the realized
-    variance of so few returns that noise hardly matters, averaged over all starting points.
+    `omega^2` is `RV / (2 n)` of every tick (the authors': of every q-th, some two minutes apart). The
+    integrated variance, which stands for the root of the quarticity, is the realized variance of so few returns that
+    noise hardly matters, averaged over all starting points.
 
     Barndorff-Nielsen, Hansen, Lunde and Shephard (2009), "Realized kernels in practice: trades and quotes",
     Econometrics Journal.
@@ -270,7 +271,7 @@ def two_scale_variance(
     `RV_K` is the realized variance of every K-th price, averaged over the K starting points; the fast scale (J = 1:
     every price) measures the noise that is in it.
 
-    Zhang, Mykland and Ait-Sahalia (2005), "A tale of two time scales: determining integrated volatility with noisy
+    Zhang, Mykland and Aït-Sahalia (2005), "A tale of two time scales: determining integrated volatility with noisy
     high-frequency data", Journal of the American Statistical Association.
 
     Args:
@@ -313,7 +314,8 @@ def pre_averaged_variance(
     approach", Stochastic Processes and their Applications; Christensen, Kinnebrock and Podolskij (2010), "Pre-averaging
     estimators of the ex-post covariance matrix in noisy diffusion models with non-synchronous data", Journal of
     Econometrics; theta from Hautsch and Podolskij (2013), "Preaveraging-based estimation of quadratic variation in the
-    presence of noise and jumps", Journal of Business and Economic Statistics.
+    presence of noise and jumps: theory, implementation, and empirical evidence", Journal of Business and Economic
+    Statistics.
 
     Args:
         returns: Log returns of one series at the highest frequency.

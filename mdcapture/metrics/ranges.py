@@ -37,6 +37,8 @@ def parkinson(high: Column, low: Column) -> pl.Expr:
 def garman_klass(open_: Column, high: Column, low: Column, close: Column, *, overnight: bool = False) -> pl.Expr:
     """Garman and Klass's variance of each bar: `log(H/L)^2 / 2 - (2 log 2 - 1) log(C/O)^2`; no drift.
 
+    The practical one of their estimators, without the small cross terms of the best.
+
     Garman and Klass (1980), "On the estimation of security price volatilities from historical data", Journal of
     Business.
 
@@ -45,7 +47,8 @@ def garman_klass(open_: Column, high: Column, low: Column, close: Column, *, ove
         high: Highest price.
         low: Lowest price.
         close: Closing price.
-        overnight: Add the square of the log move since the close before, for bars with a closed market between.
+        overnight: Add the square of the log move since the close before, for bars with a closed market between: not of
+            that paper, but R's TTR has it as `gk.yz`.
     """
     inside = _log_ratio(high, low).pow(2) / 2 - (2 * math.log(2) - 1) * _log_ratio(close, open_).pow(2)
     return inside + _log_ratio(open_, column(close).shift()).pow(2) if overnight else inside

@@ -60,7 +60,10 @@ def lagged(values: Array, lag: int, stretch: NDArray[np.int64] | None = None) ->
 
 
 def long_run_covariance(moments: Array, lags: int) -> Array:
-    """Newey and West's estimate (1987, Econometrica): G0 + sum_l (1 - l / (lags + 1)) (G_l + G_l').
+    """Newey and West's estimate: G0 + sum_l (1 - l / (lags + 1)) (G_l + G_l').
+
+    Newey and West (1987), "A simple, positive semi-definite, heteroskedasticity and autocorrelation consistent
+    covariance matrix", Econometrica.
 
     Args:
         moments: (n, k), of mean zero.

@@ -156,8 +156,9 @@ def edge(
         X1 = -4/po (eta - o)* (o - eta') - 4/pc (eta - c')* (c' - eta')
         X2 = -4/po (eta - o)* (o - c')   - 4/pc (o - c')* (c' - eta')
 
-    with eta the mid-range, ' the bar before, * less the mean over bars that moved, po and pc the probabilities that an
-    open and a close differ from the extremes; S^2 = (V2 E1 + V1 E2) / (V1 + V2) with their means E and variances V.
+    with eta the mid-range, ' the bar before, * less the mean over bars that moved, po the probability that an open
+    differs from its bar's high plus that it differs from the low, pc the same of the close before;
+    S^2 = (V2 E1 + V1 E2) / (V1 + V2) with their means E and variances V.
 
     Args:
         open: Opens of the bars.

@@ -160,8 +160,8 @@ def glosten_harris(
 ) -> GlostenHarris:
     """Least squares of dp_t = c0 (D_t - D_{t-1}) + z0 D_t + z1 D_t q_t + e_t.
 
-    Glosten and Harris (1988), Estimating the components of the bid/ask spread, Journal of Financial Economics (without
-    their treatment of rounding).
+    Glosten and Harris (1988), Estimating the components of the bid/ask spread, Journal of Financial Economics, without
+    their treatment of rounding, and without c1, the transitory cost of each lot: c1 (D_t q_t - D_{t-1} q_{t-1}).
 
     Args:
         price: Trade prices in the order of trades.

@@ -178,7 +178,10 @@ def trade_spreads(
     """Add to each trade its effective spread, and its realized spread and price impact at each horizon.
 
     Effective spread: Lee (1993), Market integration and price execution for NYSE-listed securities, Journal of Finance.
-    Realized spread and impact: Huang and Stoll (1996), Dealer versus auction markets, Journal of Financial Economics.
+    Realized spread and impact: Bessembinder and Kaufman (1997), A comparison of trade execution costs for NYSE and
+    NASDAQ-listed stocks, Journal of Financial and Quantitative Analysis; before them, with the price of a later trade
+    instead of a later mid, Huang and Stoll (1996), Dealer versus auction markets: a paired comparison of execution
+    costs on NASDAQ and the NYSE, Journal of Financial Economics.
 
     Args:
         trades: The lake's trades; any frame with `recv_ns`, `price` and a sign.
@@ -274,7 +277,7 @@ def mean_spreads(
         spreads: What `trade_spreads` returns.
         columns: What to average; by default each effective and realized spread and price impact that is there.
         weight: Each trade alike, by its volume, or by its value p q (Holden and Jacobsen 2014, Liquidity measurement
-            problems in fast, competitive markets, Journal of Finance).
+            problems in fast, competitive markets: expensive and cheap solutions, Journal of Finance).
 
     Returns:
         Key columns, the means, and for each `n_...`, the number of trades in it.

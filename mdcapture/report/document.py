@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
 def drawn(chart: Chart, *captions: str) -> Drawn:
     """A chart with its title and what explains it as text of the page."""
     embedded = embed(chart)
-    return Drawn(embedded.title, (*captions, embedded.subtitle), embedded.specification)
+    return Drawn(embedded.title, (*captions, *embedded.subtitle), embedded.specification)
 
 
 def document(title: str, heading: str, sections: Sequence[Section], charts: Sequence[Drawn]) -> str:

@@ -4,19 +4,19 @@ It is a model to look at charts and to test metrics with, not to trade on. What 
 
 - **Fair value.** Each underlying has an efficient price that nobody sees: a Brownian motion, correlated with the others
   by one common factor. Contracts of one underlying (NQ and MNQ, this expiry and the next) share it.
-- **Arrivals** are a Hawkes process with an exponential kernel, drawn exactly (A. Dassios and H. Zhao, Exact simulation
-  of Hawkes process with exponentially decaying intensity, Electronic Communications in Probability 18, 2013). Its base
+- **Arrivals** are a Hawkes process with an exponential kernel, drawn exactly (Dassios and Zhao 2013, Exact simulation
+  of Hawkes process with exponentially decaying intensity, Electronic Communications in Probability 18). Its base
   is a level of activity that drifts for all contracts together, and scales the variance of the fair value as well.
 - **Prices follow the fair value on their grid**: a best price that it has passed by more than a margin is stale, and is
-  taken or pulled; the other side then steps in (the zones of uncertainty of C. Y. Robert and M. Rosenbaum, A new
+  taken or pulled; the other side then steps in (the zones of uncertainty of Robert and Rosenbaum 2011, A new
   approach for the dynamics of ultra-high-frequency data: the model with uncertainty zones, Journal of Financial
-  Econometrics 9, 2011). That makes a spread of one tick most of the time, bounces, and informed trades.
-- **Sizes at the best prices** are attracted to a target by limit orders and cancellations (in the manner of W. Huang,
-  C.-A. Lehalle and M. Rosenbaum, Simulating and analyzing order book data: the queue-reactive model, Journal of the
-  American Statistical Association 110, 2015); the target is smaller on the side towards which the fair value leans, so
+  Econometrics 9). That makes a spread of one tick most of the time, bounces, and informed trades.
+- **Sizes at the best prices** are attracted to a target by limit orders and cancellations (in the manner of Huang,
+  Lehalle and Rosenbaum 2015, Simulating and analyzing order book data: the queue-reactive model, Journal of the
+  American Statistical Association 110); the target is smaller on the side towards which the fair value leans, so
   that the imbalance of the queues foretells the price.
 - **Signs** of market orders have long memory, because a few traders split orders of Pareto-distributed length
-  (F. Lillo, S. Mike and J. D. Farmer, Theory for long memory in supply and demand, Physical Review E 71, 2005): with
+  (Lillo, Mike and Farmer 2005, Theory for long memory in supply and demand, Physical Review E 71): with
   tail exponent a, the autocorrelation falls like lag to the power 1 - a.
 - **Impact**: the part of a sign that could not be expected moves the fair value, so that prices stay unpredictable
   although signs are not.

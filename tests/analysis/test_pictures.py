@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import lake_builder
+import numpy as np
 import polars as pl
 import pytest
 import vl_convert
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from mdcapture.analysis.analyze import extracts
 from mdcapture.analysis.coverage import coverage
+from mdcapture.analysis.figures import sampled_volatility
 from mdcapture.analysis.kinds import Kind
 from mdcapture.analysis.pictures import PICTURES, draw
-from mdcapture.charts.curves import recovery
+from mdcapture.charts.curves import recovery, signature_plot
 from mdcapture.charts.drawing import BUY, SELL, per_pixel, save, stacked, theme, wall_clock_ms
 from mdcapture.charts.price import price_and_trades
 from mdcapture.charts.sessions import coverage_calendar, distributions, over_sessions
@@ -83,6 +85,62 @@ def test_a_recovery_tells_the_half_lives_of_the_analysis(parts: list[Extract], a
     picture = drawn(draw("recovery", parts))
     assert any(halves)
     assert all(f" {half:.2g} s" in picture for half in halves if half is not None)
+
+
+BANDED = (Kind.SIGNATURE, Kind.RESPONSE, Kind.EPPS)
+
+
+def areas(picture: str) -> list[str]:
+    """The paths of the bands, each with its opacity."""
+    return re.findall(r'<g class="mark-area[^>]*>(<path [^>]*>)', picture)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_curves_of_estimates_have_light_bands_that_are_explained(parts: list[Extract], kind: Kind):
+    picture = drawn(draw(kind, parts))
+    banded = kind in BANDED
+    assert ("band: 95 %" in picture) == banded
+    assert not banded or (areas(picture) and all('opacity="0.15"' in area for area in areas(picture)))
+
+
+def signature(*, low: list[float | None], high: list[float | None]) -> str:
+    curve = {"interval_s": [1.0, 2.0, 5.0, 10.0], "volatility": [10.0, 9.0, 9.0, 8.0], "low": low, "high": high}
+    frame = pl.DataFrame(curve, schema_overrides={"low": pl.Float64, "high": pl.Float64})
+    return drawn(signature_plot(frame.with_columns(series=pl.lit("mid")), robust=9.0, band="95 %"))
+
+
+def test_a_band_is_only_where_it_is_known():
+    whole = signature(low=[9.0, 8.0, 7.0, 6.0], high=[11.0, 12.0, 13.0, 14.0])
+    half = signature(low=[9.0, 8.0, None, None], high=[11.0, 12.0, None, None])
+    nowhere = signature(low=[None] * 4, high=[None] * 4)
+
+    def width(picture: str) -> float:
+        across = [float(x) for path in areas(picture) for x in re.findall(r"[ML](-?[\d.]+),", path)]
+        return max(across) - min(across) if across else 0
+
+    assert width(whole) > 2 * width(half) > 0 == width(nowhere)
+    assert "NaN" not in whole + half + nowhere
+    assert "band: 95 %" in half
+    assert "band" not in nowhere
+
+
+def test_a_volatility_is_within_its_band_however_it_moves():
+    """The volatility of each set of a minute's returns doubles and halves; the band is on the scale of logarithms."""
+    rng, sets, n = np.random.default_rng(14), 2_000, 60
+    sigma = 1e-4 * np.exp2(np.sin(np.linspace(0, 7, n)))
+    returns = pl.DataFrame({"log_return": rng.normal(0, sigma, (sets, n)).ravel(), "set": np.repeat(range(sets), n)})
+    volatility, error = sampled_volatility(1)
+    found = returns.group_by("set").agg(volatility=volatility, error=error)
+    true = 100 * float(np.sqrt(np.square(sigma).mean() * 252 * 23 * 3600))
+    away = (pl.col("volatility").log() - np.log(true)).abs() < 1.96 * pl.col("error") / pl.col("volatility")
+    assert 0.9 < found.select(away.mean()).item() < 0.97
+
+
+def test_a_huge_band_leaves_the_line_half_of_the_height():
+    picture = signature(low=[9.0, 8.0, 7.0, 0.0], high=[11.0, 12.0, 13.0, 1e6])
+    labels = [int(label) for label in re.findall(r">(\d+)</text>", picture)]
+    assert 14 <= max(labels) <= 16
+    assert "clip-path" in picture
 
 
 @pytest.mark.parametrize("kind", [Kind.EPPS, Kind.LEADS])

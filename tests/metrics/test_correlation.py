@@ -282,6 +282,35 @@ def test_every_pair_of_each_session_has_a_row():
         assert table["correlation"].to_list() == pytest.approx([1.0] * 4)
 
 
+def test_the_error_of_a_correlation_is_its_formula_and_looks_at_whole_pairs_alone():
+    x, y = np.random.default_rng(12).normal(0, [[0.01], [0.02]], (2, 30))
+    rho, (v, w) = float(x @ y / np.sqrt((x @ x) * (y @ y))), (float(x @ x), float(y @ y))
+    psi = [a * b / math.sqrt(v * w) - rho / 2 * (a * a / v + b * b / w) for a, b in zip(x, y, strict=True)]
+    frame = pl.DataFrame({"x": [*x, None, 9.0], "y": [*y, 9.0, None]})
+    found = frame.select(corr.realized_correlation_error("x", "y")).item()
+    assert found == pytest.approx(math.sqrt(sum(one * one for one in psi)))
+
+
+@pytest.mark.parametrize("n", [30, 400])
+def test_a_correlation_is_within_its_band_however_volatility_moves(n: int):
+    rng, sets = np.random.default_rng(13), 2_000
+    volatility = np.exp(np.sin(np.linspace(0, 7, n)))
+    x, other = rng.normal(0, volatility, (2, sets, n))
+    columns = {"x": x.ravel(), "y": (0.7 * x + math.sqrt(1 - 0.7**2) * other).ravel(), "set": np.repeat(range(sets), n)}
+    found = (
+        pl.DataFrame(columns)
+        .group_by("set")
+        .agg(rho=corr.realized_correlation("x", "y"), error=corr.realized_correlation_error("x", "y"))
+    )
+    rho, error = pl.col("rho"), pl.col("error")
+    away = (rho.arctanh() - math.atanh(0.7)).abs()
+    covered, by_number = found.select(
+        (away < 1.96 * error / (1 - rho**2)).mean().alias("z"), (away < 1.96 / math.sqrt(n - 3)).mean().alias("n")
+    ).row(0)
+    assert (0.87 if n == 30 else 0.93) < covered < 0.97
+    assert by_number < 0.9, "what takes no notice of volatility is too narrow"
+
+
 def test_bipower_covariance_ignores_a_common_jump():
     steps = np.diff(np.array(two_brownian(20_000, 0.5, seed=9)), axis=1)
     steps[:, 10_000] += 1.0

@@ -107,6 +107,56 @@ def test_a_response_needs_a_horizon():
         response(pl.DataFrame(), pl.DataFrame())
 
 
+def walk(persistence: float, *, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Ten minutes of a random walk that takes no notice of trades, four a second, whose sides come in runs."""
+    rng = np.random.default_rng(seed)
+    at_ns = np.arange(6_500) * SECOND_NS // 10
+    mid = 5_000 + np.cumsum(rng.normal(0, 0.05, at_ns.size))
+    quotes = pl.DataFrame({"recv_ns": at_ns, "seq": range(at_ns.size), "best_bid": mid - 0.1, "best_ask": mid + 0.1})
+    times = np.sort(rng.integers(SECOND_NS, 600 * SECOND_NS, 2_400))
+    turns = rng.random(times.size) > persistence
+    sides = (rng.integers(0, 2) + np.cumsum(turns & (rng.random(times.size) < 0.5))) % 2
+    trades = {"recv_ns": times, "seq": range(times.size), "price": 5_000.0, "volume": 1, "side": sides}
+    return pl.DataFrame(trades), quotes
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.98])
+def test_a_response_of_nothing_is_within_its_band_whether_or_not_the_moves_overlap(persistence: float):
+    found = pl.concat(response(*walk(persistence, seed=seed), [10 * SECOND_NS]) for seed in range(200))
+    covered = (found["response"].abs() < 1.96 * found["response_se"]).mean()
+    naive = (found["response"].abs() < 1.96 * found["sd"] / found["n"].sqrt()).mean()
+    assert 0.86 < covered < 0.99
+    assert naive < 0.5 or persistence == 0
+
+
+@pytest.mark.parametrize("edges", [(), (1, 3)])
+def test_es_error_is_newey_west_over_blocks_as_long_as_the_horizon(es_tape: Tape, edges: tuple[int, ...]):
+    found = response(es_tape.trades, es_tape.quotes, [SECOND_NS], horizons_trades=[5], size_edges=edges)
+    moves = trade_spreads(es_tape.trades, es_tape.quotes, [SECOND_NS], horizons_trades=[5], scales=["price"], half=True)
+    sizes = moves["volume"].to_numpy()
+    number = {"1s": moves["recv_ns"].to_numpy() // SECOND_NS, "5t": np.arange(moves.height) // 5}
+    classes = [sizes >= 1] if not edges else [(sizes >= 1) & (sizes < 3), sizes >= 3]
+    expected = []
+    for inside in classes:
+        for label in ("5t", "1s"):
+            values = moves[f"half_price_impact_{label}"].cast(pl.Float64).fill_null(math.nan).to_numpy()
+            counted = inside & ~np.isnan(values)
+            off, blocks = values[counted] - values[counted].mean(), number[label][counted]
+            sums = np.array([off[blocks == block].sum() for block in np.unique(blocks)])
+            lags = int(4 * (len(sums) / 100) ** (2 / 9))
+            variance = sums @ sums + 2 * sum(
+                (1 - lag / (lags + 1)) * (sums[lag:] @ sums[:-lag]) for lag in range(1, lags + 1)
+            )
+            expected.append(math.sqrt(variance) / counted.sum())
+    assert found["response_se"].to_list() == pytest.approx(expected)
+
+
+def test_few_blocks_have_no_error():
+    trades, quotes = walk(0.0, seed=1)
+    errors = response(trades, quotes, [20 * SECOND_NS, 60 * SECOND_NS])["response_se"]
+    assert errors.is_null().to_list() == [False, True]
+
+
 # Bars of flow and mid changes
 
 
@@ -244,5 +294,5 @@ def test_nothing_or_one_row_gives_the_right_columns(rows: int):
     assert found.columns == ["contract_id", "slope", "slope_se", "intercept", "intercept_se", "r_squared", "n"]
     assert found.height == 0
     moves = response(trades, quotes, [5])
-    assert moves.columns == ["contract_id", "horizon", "response", "sd", "n"]
+    assert moves.columns == ["contract_id", "horizon", "response", "sd", "n", "response_se"]
     assert moves["response"].to_list() == [None] * rows

@@ -97,8 +97,8 @@ def features(
     Args:
         session: The session.
         every: The moments: "1s" or nanoseconds for the whole multiples of that in UTC, within the data of the contract;
-            or bars of any kind, lazy or not, whose `end_ns` are the moments. Of bars that end at one time, the first has
-            what flowed until then, the others nothing.
+            or bars of any kind, lazy or not, whose `end_ns` are the moments. Of bars that end at one time, the first
+            has what flowed until then, the others nothing.
         metrics: Names of `FEATURES`, or features of your own by name.
         labels: Horizons ("5s", or nanoseconds): the log return of the mid from the moment to so long after it, null
             where the data ends before that, or a gap lies between.

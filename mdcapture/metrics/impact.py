@@ -118,29 +118,34 @@ def response(
         )
         for label, move in moves.items()
     ]
-    trade, time_ns = pl.int_range(pl.len()), pl.col(clock)
-    blocks = [trade // k for k in horizons_trades] + [time_ns // horizon_ns for horizon_ns in horizons_ns]
-    edges: list[int] = sorted(size_edges)
-    bounds = list(itertools.zip_longest(edges, edges[1:]))
-    classes = pl.DataFrame(bounds, {"size_from": pl.Int64, "size_below": pl.Int64}, orient="row")
-    classes = classes.with_row_index("_class", 1)
-    of_size = pl.lit(classes["size_from"]).search_sorted(pl.col("volume"), side="right") if edges else pl.lit(0)
+    numbers, times_ns = [pl.int_range(pl.len())] * len(horizons_trades), [pl.col(clock)] * len(horizons_ns)
+    lengths = (*horizons_trades, *horizons_ns)
+    blocks = {label: place // length for label, place, length in zip(labels, numbers + times_ns, lengths, strict=True)}
+    classes = _size_classes(size_edges)
+    of_size = pl.lit(classes["size_from"]).search_sorted(pl.col("volume"), side="right") if size_edges else pl.lit(0)
 
     def metric(own: pl.DataFrame, _: Gaps) -> pl.DataFrame:
-        if edges:
+        if size_edges:
             by_class = own.drop_nulls("volume").group_by(_class=of_size).agg(statistics)
             wide = classes.join(by_class, on="_class", maintain_order="left")
         else:
             wide = own.select(pl.lit(0).alias("_class"), *statistics)
         table = wide.select(pl.exclude(labels), moves=pl.concat_list(labels)).explode("moves").unnest("moves")
-        errors = [
+        errors = pl.concat(
             _mean_errors(own.select(move=moves[label], group=of_size, block=block), label)
-            for label, block in zip(labels, blocks, strict=True)
-        ]
-        keys = ["_class", "horizon"]
-        return table.join(pl.concat(errors), on=keys, how="left", maintain_order="left").drop("_class")
+            for label, block in blocks.items()
+        )
+        return table.join(errors, on=["_class", "horizon"], how="left", maintain_order="left").drop("_class")
 
     return alike(each_group(metric, matched), trades)
+
+
+def _size_classes(edges: Sequence[int]) -> pl.DataFrame:
+    """A row a class of sizes, numbered from 1 by `_class`: `size_from`, `size_below`."""
+    lower: list[int] = sorted(edges)
+    bounds = list(itertools.zip_longest(lower, lower[1:]))
+    classes = pl.DataFrame(bounds, {"size_from": pl.Int64, "size_below": pl.Int64}, orient="row")
+    return classes.with_row_index("_class", 1)
 
 
 def _mean_errors(moves: pl.DataFrame, label: str) -> pl.DataFrame:

@@ -81,4 +81,5 @@ def pair_figures(mids: Together) -> Iterator[pl.DataFrame]:
     yield lead.select(*_PAIR, "lead_lag_ratio", n=number, lead_ms=pl.col("lead_ns") / 1e6)
     for name, interval_s in (("correlation_1s", 1), ("correlation_1m", 60)):
         sampled = realized_covariances(mids.grid, interval_ns=interval_s * SECOND_NS, incidents=mids.gaps)
-        yield sampled.select(*_PAIR, "n", pl.col("correlation").alias(name))
+        measured = {name: "correlation", f"{name}_se": "correlation_se"}
+        yield sampled.select(*_PAIR, "n", **measured)

@@ -199,7 +199,8 @@ def test_a_figure_is_asked_for_by_its_name_and_that_of_its_contract(session: Ses
         for name in (contract.contract_id, contract.name, contract.name[:-2]):
             assert analysis.value("volume", name) == rows[contract.contract_id]
     assert session.analyze(["ES"]).value("volume") == analysis.value("volume", "ESH6")
-    (pair,) = analysis.frame().filter(metric="correlation_1s")["value"]
+    ((pair, error),) = analysis.frame().filter(metric="correlation_1s").select("value", "error").rows()
+    assert 0 < error < 0.2, "of thousands of seconds"
     assert {analysis.value("correlation_1s", name) for name in (None, "ES", "MNQ")} == {pair}
     with pytest.raises(UsageError, match="did you mean effective_spread_bps"):
         analysis.value("effective_spread_bp", "ES")

@@ -171,6 +171,7 @@ def test_a_disk_that_stays_full_loses_only_what_was_not_yet_written(tape: Path, 
     lake = small_disk / "lake"
     filler = fill(small_disk, leave_kb=512)
     with recording(tape, lake, "--set", "disk_stop_mb=0", "--set", "segment_s=0.2", *FIGURES) as process:
+        wait_for(process, "disk_failing", 1)
         wait_for(process, "pending_kb", 64)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=LIMIT_S)

@@ -114,8 +114,9 @@ def test_a_handler_that_hangs_delays_no_message_of_the_journal(gateway: str, tmp
     assert figures.dropped > 0
     incidents = md.open_lake(tmp_path / "lake").session().incidents().collect()
     passed = incidents.filter(kind="handler_dropped")
-    assert passed["detail"].str.contains("the lake has them").to_list() == [True]
-    assert (passed["from_ns"] < passed["to_ns"]).all()
+    assert passed.height > 0
+    assert passed["detail"].str.contains("the lake has them").all()
+    assert (passed["from_ns"] <= passed["to_ns"]).all()
 
 
 def test_the_collector_runs_as_seldom_as_is_set_while_a_capture_runs(tmp_path: Path):

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mdcapture.lake.schema import QUOTE_STATE, RESET_KINDS, Incident
+from mdcapture.lake.schema import QUOTE_STATE, Incident
 from mdcapture.wire.decode import decode
 from mdcapture.wire.timestamps import parse_ns
 
@@ -105,7 +105,7 @@ class EventDecoder:
 
     def incident(self, incident: Incident) -> None:
         """Forget the quotes of a contract that is subscribed to anew, or can have missed some."""
-        if incident.kind in RESET_KINDS and incident.stream in (None, "quotes"):
+        if incident.resets_quotes:
             if incident.contract_id is None:
                 self._state.clear()
             else:

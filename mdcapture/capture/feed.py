@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mdcapture.capture.events import DepthEvent, EventDecoder, QuoteEvent, SessionStart, TradeEvent
 from mdcapture.gateway.refusals import quoted
-from mdcapture.lake.schema import RESET_KINDS, Incident, IncidentKind
+from mdcapture.lake.schema import Incident, IncidentKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -241,7 +241,7 @@ class Feed:
 
     def _forget(self, incident: Incident) -> None:
         self._decoder.incident(incident)
-        if incident.kind in RESET_KINDS and incident.stream in (None, "quotes"):
+        if incident.resets_quotes:
             self.latest = {
                 (stream, contract_id): event
                 for (stream, contract_id), event in self.latest.items()

@@ -119,8 +119,8 @@ async def load_market_hours(name: str, now_ns: int) -> OpenSpans:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-    except OSError as error:  # too many processes, too many files, too little memory
-        _log.warning("no calendar %r (%s); the plain week is used", name, error.strerror)
+    except (OSError, RuntimeError) as error:  # too many processes or threads, too many files, too little memory
+        _log.warning("no calendar %r (%s); the plain week is used", name, error)
         return weekly
     try:
         output, errors = await process.communicate()

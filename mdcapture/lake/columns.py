@@ -19,7 +19,7 @@ from mdcapture.lake.journal import MISSING, IncidentBlock, MessageBlock, SignalB
 from mdcapture.lake.layout import contract_folder, partition_of
 from mdcapture.lake.plausible import implausible
 from mdcapture.lake.quotes import fill_forward
-from mdcapture.lake.schema import RESET_KINDS, TABLES, Bar, Incident, IncidentKind, SignalRow
+from mdcapture.lake.schema import TABLES, Bar, Incident, IncidentKind, SignalRow
 from mdcapture.wire.decode import decode, is_utf8, record_text
 from mdcapture.wire.timestamps import parse_ns
 
@@ -208,7 +208,7 @@ class Decoder:
     def _incident(self, block: IncidentBlock) -> None:
         incident = block.incident
         self.incidents[incident.kind] += 1
-        if incident.kind in RESET_KINDS and incident.stream in (None, "quotes"):
+        if incident.resets_quotes:
             self._resets.append((block.first_seq, incident.contract_id))
         self._add(
             "incidents",

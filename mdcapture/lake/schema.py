@@ -153,6 +153,11 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     bars: tuple[Bar, ...] = ()
 
+    @property
+    def resets_quotes(self) -> bool:
+        """Whether what quotes of its contract told before may not hold any more."""
+        return self.kind in RESET_KINDS and self.stream in (None, "quotes")
+
 
 class SignalRow(NamedTuple):
     """What a signal said, and the message that made it known: the row depends on nothing that came after it."""

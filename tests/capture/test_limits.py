@@ -221,6 +221,7 @@ def test_a_trading_day_that_ends_while_the_disk_is_full_ends_when_there_is_room(
     assert [first.status, second.status] == ["sealed", "sealed"]
     both = stored(first) + stored(second)
     assert both == RECORDS[: len(both)]
+    assert len(both) > first.counts["messages"]
     assert first.end_ns is not None
     assert first.end_ns > day.roll_ns
     assert_verified(lake)

@@ -93,8 +93,14 @@ def test_only_what_is_unresolved_is_asked_for_again(meant: str, *, changed: bool
     assert roster.unresolved == {}
 
 
+def heard(recorder: md.Recorder, contract_id: str) -> bool:
+    figures = recorder.figures()
+    return figures is not None and any(one.heard_ns for one in figures.contracts if one.contract_id == contract_id)
+
+
 def test_a_contract_that_rolls_late_costs_the_others_nothing(tmp_path: Path):
     """Before a day's end one contract is listed no more, and the one that follows it only some time after."""
+    days = [((MNQ, MES), MES), ((MNQ,), MNQ), ((MNQ, NEXT_MES), NEXT_MES)]
     day = Day()
     port = free_port()
     config = md.Config(
@@ -110,7 +116,7 @@ def test_a_contract_that_rolls_late_costs_the_others_nothing(tmp_path: Path):
     )
     session: str | None = None
     with md.Recorder(config, api_key="demo", clock=day) as recorder:
-        for listed in ((MNQ, MES), (MNQ,), (MNQ, NEXT_MES)):
+        for listed, awaited in days:
             contracts = [word for contract in listed for word in ("--contract", contract)]
             # A process of its own: a port that this one listened at may be held by what it starts just then.
             with simulator("--port", str(port), "--rate", "100", *contracts):
@@ -119,10 +125,12 @@ def test_a_contract_that_rolls_late_costs_the_others_nothing(tmp_path: Path):
                 else:
                     day.end()
                 session = next_session(recorder, session)
+                while not heard(recorder, awaited):
+                    assert recorder.wait(0.01) is None
         recorder.stop()
         captured = recorder.wait()
     assert captured is not None
-    assert len(captured.sessions) == 3
+    assert len(captured.sessions) == len(days)
     lake = md.open_lake(tmp_path)
     first, second, third = lake.sessions()
     assert [{contract.contract_id for contract in session.contracts} for session in (first, second, third)] == [
@@ -130,5 +138,7 @@ def test_a_contract_that_rolls_late_costs_the_others_nothing(tmp_path: Path):
         {MNQ, MES},
         {MNQ, NEXT_MES},
     ]
+    for one, (_, awaited) in zip((first, second, third), days, strict=True):
+        assert one.messages(awaited).select(pl.len()).collect().item() > 0
     told = pl.concat([session.incidents() for session in (first, second, third)]).filter(kind="unresolved").collect()
     assert told.select("session_id", "contract_id").rows() == [(second.session_id, MES)]
